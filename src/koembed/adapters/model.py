@@ -1,0 +1,147 @@
+"""A sentence-transformers Transformer module with adapters inside: add, scale, select, save, load."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules.transformer import Transformer
+from torch import nn
+
+from koembed.adapters.bottleneck import Bottleneck, Composition, Site, sublayer_outputs
+from koembed.errors import InputError
+
+FOLDER = "adapters"  # not the root: PEFT claims any adapter_config.json there
+
+
+@dataclass
+class AdapterSpec:
+    """One adapter: the same name and shape at every site.
+
+    Attributes:
+        name: unique within the model.
+        size: bottleneck width.
+        activation: "gelu" or "identity".
+        task: True for an adapter that takes turns with the other tasks; False for one that always runs.
+        scale: strength at inference, chosen by the gate; 0 leaves the model as it was without the adapter.
+    """
+
+    name: str
+    size: int
+    activation: str = "gelu"
+    task: bool = False
+    scale: float = 1.0
+
+
+class AdaptedTransformer(Transformer):
+    """A Transformer whose sublayers are followed by adapters, composed in the order they were added.
+
+    ``model.encode(texts, task="retrieval")`` selects a task adapter; without ``task`` the first one runs.
+    The composition (language below, task above) follows MAD-X, Pfeiffer et al. 2020.
+    """
+
+    forward_kwargs = {"task"}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.specs: dict[str, AdapterSpec] = {}
+        self.composition = Composition()
+        outputs = sublayer_outputs(self.model, self.config.get_text_config().num_hidden_layers)
+        self.sites = nn.ModuleList(Site(self.composition) for _ in outputs)
+        for output, site in zip(outputs, self.sites, strict=True):
+            output.register_forward_hook(site.after)
+
+    def add_adapter(self, spec: AdapterSpec) -> None:
+        """Add an adapter above those there are; the model computes exactly what it did before."""
+        if spec.name in self.specs:
+            raise ValueError(f"adapter {spec.name} exists already")
+        hidden = self.config.get_text_config().hidden_size
+        for site in self.sites:
+            adapter = Bottleneck(hidden, spec.size, spec.activation)
+            site.adapters[spec.name] = adapter.to(self.model.device)
+        self.specs[spec.name] = spec
+        self.set_scale(spec.name, spec.scale)
+        self.select(spec.name if spec.task else None)
+
+    def set_scale(self, name: str, scale: float) -> None:
+        """Strength of an adapter, at once and when saved."""
+        self.specs[name].scale = scale
+        self.composition.scale[name] = scale
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of the task adapters; the first is the default."""
+        return [name for name, spec in self.specs.items() if spec.task]
+
+    def select(self, task: str | None = None) -> None:
+        """Choose the task adapter that runs above the others (None: the first).
+
+        Raises:
+            InputError: there is no such task.
+        """
+        task = task or next(iter(self.tasks), None)
+        if task is not None and task not in self.tasks:
+            raise InputError(f"task {task}: this model has {', '.join(self.tasks) or 'no task adapters'}")
+        self.composition.active = [name for name, spec in self.specs.items() if not spec.task or name == task]
+
+    def freeze_except(self, name: str) -> None:
+        """Let one adapter train and nothing else of this module."""
+        self.requires_grad_(False)
+        for site in self.sites:
+            site.adapters[name].requires_grad_(True)
+
+    def forward(self, features: dict[str, Any], task: str | None = None, **kwargs: Any) -> dict[str, Any]:
+        """As Transformer.forward, with ``task`` for this call only."""
+        if task is None:
+            return super().forward(features, **kwargs)
+        before = self.composition.active
+        self.select(task)
+        try:
+            return super().forward(features, **kwargs)
+        finally:
+            self.composition.active = before
+
+    def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
+        """The base's own files, and beside them ``adapters/``: weights (safetensors) and their description."""
+        super().save(output_path, *args, **kwargs)
+        self.save_adapters(Path(output_path) / FOLDER)
+
+    def save_adapters(self, folder: Path) -> None:
+        """Only the adapters: ``adapters.safetensors`` and ``adapter_config.json``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(self.sites.state_dict(), folder / "adapters.safetensors")
+        config = {"hidden_size": self.config.get_text_config().hidden_size, "sites": len(self.sites)}
+        config["adapters"] = [asdict(spec) for spec in self.specs.values()]
+        (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
+
+    def load_adapters(self, folder: Path) -> None:
+        """Add all adapters of a folder that ``save_adapters`` wrote."""
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        for spec in config["adapters"]:
+            self.add_adapter(AdapterSpec(**spec))
+        self.sites.load_state_dict(load_file(folder / "adapters.safetensors"))
+        self.select()
+
+    @classmethod
+    def load(cls, model_name_or_path: str, **kwargs: Any) -> AdaptedTransformer:  # type: ignore[override]
+        """Load from a directory or a hub id; a plain model gets no adapters yet."""
+        module: AdaptedTransformer = super().load(model_name_or_path, **kwargs)  # type: ignore[assignment]
+        where = {key: kwargs.get(key) for key in ("token", "cache_folder", "revision")}
+        folder = cls.load_dir_path(
+            model_name_or_path, subfolder=FOLDER, local_files_only=bool(kwargs.get("local_files_only")), **where
+        )
+        if folder is not None and Path(folder).is_dir():
+            module.load_adapters(Path(folder))
+        return module
+
+
+def adapted(path: Path) -> SentenceTransformer:
+    """Open a saved model with an ``AdaptedTransformer`` in place of its Transformer; its adapters, if any, are kept."""
+    model = SentenceTransformer(str(path), device="cpu", trust_remote_code=True)
+    rest = list(model)[1:]
+    prompts = {"prompts": model.prompts, "default_prompt_name": model.default_prompt_name}
+    return SentenceTransformer(modules=[AdaptedTransformer.load(str(path)), *rest], **prompts)

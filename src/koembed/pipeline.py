@@ -1,0 +1,167 @@
+"""The whole work, top to bottom: four stages, each judged before it is kept; then all of them measured side by side."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from accelerate import PartialState
+from rich.console import Console
+
+from koembed.config import Config
+from koembed.corpus import packages
+from koembed.errors import InputError
+from koembed.evaluation.suites.stages import load_suite, measure
+from koembed.report.page import write_report
+from koembed.report.table import print_table
+from koembed.storage import STAGE_FILE, open_model, read_json, whole_directory, write_json
+from koembed.training.stages import STAGES, Outcome, Workshop
+
+logger = logging.getLogger(__name__)
+
+LOGS = ("stage0.log", "stage1_enhanced.log", "stage2.log", "stage3_optimized.log")  # the names of the first version
+EVALUATION_LOG = "evaluation_correct.log"
+NAMES = ("expanded vocabulary", "SimCSE", "bottleneck adapter", "hierarchical adapter")
+
+
+def run(config: Config, console: Console, first: int = 0, last: int = 3, fresh: bool = False) -> dict[str, Any]:
+    """Every stage that is not done yet, then the evaluation, the table and the report.
+
+    Args:
+        first, last: stages to make; those before ``first`` must be done.
+        fresh: make them again; the checkpoints there are moved aside, not deleted.
+
+    Returns:
+        the content of results.json.
+    """
+    make_stages(config, console, first, last, fresh)
+    return evaluate(config, console)
+
+
+def make_stages(config: Config, console: Console, first: int = 0, last: int = 3, fresh: bool = False) -> None:
+    """Make stages ``first`` to ``last``, passing over those that are done.
+
+    Raises:
+        InputError: a stage before ``first`` is missing.
+    """
+    if first > 0 and not is_done(config, first - 1):
+        raise InputError(f"stage {first} starts from {config.stage(first - 1)}, which is missing; run stage {first - 1}")
+    shop = Workshop(config, console)
+    for number in range(first, last + 1):
+        if not fresh and is_done(config, number):
+            console.print(f"stage {number}  {NAMES[number]}: done, in {config.stage(number)}")
+        else:
+            make_stage(shop, number)
+
+
+def make_stage(shop: Workshop, number: int) -> None:
+    """Make one stage and put it in its place, whole or not at all."""
+    config, started = shop.config, time.monotonic()
+    shop.console.print(f"[bold]stage {number}[/]  {NAMES[number]}")
+    with logging_to(config.root / config.paths.logs / LOGS[number]):
+        outcome = STAGES[number](shop)
+        notes = {
+            "stage": number,
+            "id": uuid4().hex,
+            "parent": None if number == 0 else read_json(config.stage(number - 1) / STAGE_FILE)["id"],
+            "seconds": round(time.monotonic() - started, 1),
+            **outcome.notes,
+        }
+        if PartialState().is_main_process:
+            save(outcome, notes, config.stage(number))
+        PartialState().wait_for_everyone()
+        logger.info("stage %d done in %.0f s", number, notes["seconds"])
+    for name, verdict in outcome.notes.get("gate", {}).items():
+        note = "kept at" if verdict["alpha"] else "[yellow]did not win on the select split, left out:[/]"
+        shop.console.print(f"         gate: {name} {note} α = {verdict['alpha']:.2f}")
+
+
+def save(outcome: Outcome, notes: dict[str, Any], place: Path) -> None:
+    """Write a stage's model; what lay there before is moved aside."""
+    with whole_directory(place) as partial:
+        outcome.model.save(str(partial), create_model_card=False)
+        if outcome.expansion:
+            write_json(partial / "expansion.json", outcome.expansion.report())
+            notes.pop("tokens", None)
+        write_json(partial / STAGE_FILE, notes)
+        if place.exists():
+            place.rename(place.with_name(f"{place.name}.{time.strftime('%Y%m%d-%H%M%S')}"))
+
+
+def is_done(config: Config, number: int) -> bool:
+    """Whether a stage's checkpoint is there and was made from the stage before that is there now."""
+    file = config.stage(number) / STAGE_FILE
+    if not file.exists():
+        return False
+    if number == 0:
+        return True
+    before = config.stage(number - 1) / STAGE_FILE
+    return before.exists() and read_json(file)["parent"] == read_json(before)["id"]
+
+
+def evaluate(config: Config, console: Console) -> dict[str, Any]:
+    """Measure the untouched base and every stage that is done; write results.json and report.html; print the table.
+
+    What was measured before, with the same settings, is not measured again.
+    """
+    settings = config.evaluation
+    with logging_to(config.root / config.paths.logs / EVALUATION_LOG):
+        suite = load_suite(settings.sts, packages.pairs("test"), settings.bootstrap, settings.batch_size)
+        known = _known_results(config)
+        shop = Workshop(config, console)
+        stages: list[dict[str, Any]] = []
+        for number in range(-1, len(STAGES)):
+            if number >= 0 and not is_done(config, number):
+                break
+            key = "base" if number < 0 else read_json(config.stage(number) / STAGE_FILE)["id"]
+            if key not in known:
+                name = "base" if number < 0 else f"stage {number}"
+                with console.status(f"evaluating {name}"):
+                    model = shop.base if number < 0 else open_model(config.stage(number), config.model.max_length)
+                    known[key] = measure(model, suite)
+            stages.append({"stage": number, "name": "base" if number < 0 else NAMES[number], "id": key, **known[key]})
+            logger.info("%s %s", stages[-1]["name"], json.dumps({**known[key], "cosines": "in results.json"}))
+        results = {"settings": _settings_key(config), "stages": stages}
+    if PartialState().is_main_process:
+        write_json(config.root / "results.json", results)
+        write_report(config.root / "report.html", config, results)
+        print_table(results, console)
+        console.print(f"results: {config.root / 'results.json'}   report: {config.root / 'report.html'}")
+    return results
+
+
+def _known_results(config: Config) -> dict[str, dict[str, Any]]:
+    """Results of an earlier evaluation by checkpoint id, if it was made with the same settings."""
+    file = config.root / "results.json"
+    if not file.exists() or (earlier := read_json(file))["settings"] != _settings_key(config):
+        return {}
+    return {stage["id"]: stage for stage in earlier["stages"]}
+
+
+def _settings_key(config: Config) -> dict[str, Any]:
+    settings = {"evaluation": config.evaluation, "model": config.model}
+    return {name: section.model_dump(mode="json") for name, section in settings.items()}
+
+
+@contextmanager
+def logging_to(file: Path) -> Iterator[None]:
+    """Send koembed's log to a file, appended."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(file, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    root = logging.getLogger("koembed")
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+

@@ -1,0 +1,89 @@
+"""Directories and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sentence_transformers import SentenceTransformer
+
+from koembed.errors import InputError
+
+STAGE_FILE = "stage.json"
+
+
+@contextmanager
+def whole_directory(path: Path) -> Iterator[Path]:
+    """A directory to write beside ``path``; it takes the name when the block ends well, and goes when it does not.
+
+    Raises:
+        InputError: nothing can be written there (a full disk, no permission, a file in the way).
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}; free space or choose another root") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file beside ``path``, then rename it.
+
+    Raises:
+        InputError: nothing can be written there.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}; free space or choose another root") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON readable by people: indented, Korean as it is."""
+    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file that koembed wrote.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); move it away and run again") from error
+
+
+def open_model(name: str | Path, max_length: int | None = None, prompt: str = "") -> SentenceTransformer:
+    """A sentence-transformers model from a directory or a hub id, float32, on the CPU or the process's GPU.
+
+    Raises:
+        InputError: there is no model.
+    """
+    try:
+        model = SentenceTransformer(str(name), trust_remote_code=True, model_kwargs={"dtype": "float32"})
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"model {name}: not a sentence-transformers model ({reason}); name a directory or a hub id that is") from error
+    if max_length:
+        model.max_seq_length = min(max_length, model.max_seq_length or max_length)
+    if prompt:
+        model.prompts["default"] = prompt
+        model.default_prompt_name = "default"
+    return model

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from datasets import Dataset
+from sentence_transformers.sentence_transformer.losses import EmbedDistillLoss
+
+from koembed.training.objectives.base import Context, Objective
+
+
+def alignment(context: Context) -> Objective:
+    """Both sides of a translation are drawn to the untouched base's own vector of the English side.
+
+    ``loss_i = (1 - cos(h(ko_i), base(en_i))) / 2 + (1 - cos(h(en_i), base(en_i))) / 2``
+
+    Requires: en-ko pairs. Use it on a base that is good at English: Korean inherits its geometry, and English keeps it.
+
+    | column | content      | label                                    |
+    |--------|--------------|------------------------------------------|
+    | ko     | Korean text  | float32 [hidden]: base's vector of `en`  |
+    | en     | English text | the same                                 |
+
+    Source: Reimers and Gurevych 2020, "Making monolingual sentence embeddings multilingual using knowledge
+    distillation", with the cosine in place of the squared error (its vectors have length 1).
+    """
+    pairs = context.sample("en-ko pairs (data.bitext)", context.corpus.bitext)
+    english, korean = (list(side) for side in zip(*pairs, strict=True))
+    dataset = Dataset.from_dict({"ko": korean, "en": english, "label": context.teach(english)})
+    return Objective(dataset, EmbedDistillLoss(context.model, distance_metric="cosine"))

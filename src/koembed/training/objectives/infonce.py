@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from datasets import Dataset
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+from koembed.training.objectives.base import Context, Objective
+
+
+def infonce(context: Context) -> Objective:
+    """InfoNCE of labelled triplets: the positive against the hard negative and everything else in the batch.
+
+    Requires: triplets. Use it for ranking and retrieval; beside it put ``cosine``, which keeps the cosines spread.
+
+    | column        | content                                     |
+    |---------------|---------------------------------------------|
+    | anchor        | a text                                      |
+    | positive      | the same meaning                            |
+    | hard_negative | many of the same words, another meaning     |
+
+    Source: van den Oord, Li and Vinyals 2018; Henderson et al. 2017 (in-batch negatives).
+    """
+    rows = context.sample("triplets (data.pairs)", context.corpus.triplets)
+    anchors, positives, negatives = (list(column) for column in zip(*rows, strict=True))
+    dataset = Dataset.from_dict({"anchor": anchors, "positive": positives, "hard_negative": negatives})
+    loss = MultipleNegativesRankingLoss(context.model, scale=1 / context.temperature, gather_across_devices=context.distributed)
+    return Objective(dataset, loss)

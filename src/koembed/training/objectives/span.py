@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from datasets import Dataset
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+from koembed.training.objectives.base import Context, Objective
+
+SHORTEST = 6  # words; a shorter text has no span that leaves a context
+
+
+def span(context: Context) -> Objective:
+    """InfoNCE between a span cropped from a text and the rest of the text.
+
+    Requires: texts of six words and more. Use it for retrieval without labels: a short query finds its passage, and
+    words in common are not enough, since the span is cut out of the passage nine times in ten.
+
+    | column | content                                         |
+    |--------|-------------------------------------------------|
+    | query  | a span of a third to a half of the text's words |
+    | text   | the text without it (one time in ten: with it)  |
+
+    Source: Lee, Chang and Toutanova 2019 (inverse cloze task); Izacard et al. 2022 (Contriever) crop likewise.
+    """
+    texts = [text for text in context.corpus.texts if len(text.split()) >= SHORTEST]
+    pairs = [_crop(text, context.rng) for text in context.sample("texts of six words and more (data.texts)", texts)]
+    queries, rests = (list(side) for side in zip(*pairs, strict=True))
+    loss = MultipleNegativesRankingLoss(context.model, scale=1 / context.temperature, gather_across_devices=context.distributed)
+    return Objective(Dataset.from_dict({"query": queries, "text": rests}), loss)
+
+
+def _crop(text: str, rng) -> tuple[str, str]:
+    words = text.split()
+    length = rng.randint(len(words) // 3, len(words) // 2)
+    start = rng.randint(0, len(words) - length)
+    rest = words if rng.random() < 0.1 else words[:start] + words[start + length :]
+    return " ".join(words[start : start + length]), " ".join(rest)

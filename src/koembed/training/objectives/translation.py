@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from datasets import Dataset
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+from koembed.training.objectives.base import Context, Objective
+
+
+def translation(context: Context) -> Objective:
+    """InfoNCE between the two sides of translations, in both directions, the batch's others as negatives.
+
+    Requires: en-ko pairs. Use it for retrieval across the two languages, or where the base's English is not the goal.
+
+    | column | content      |
+    |--------|--------------|
+    | ko     | Korean text  |
+    | en     | English text |
+
+    Source: Feng et al. 2022, "Language-agnostic BERT sentence embedding", without its additive margin.
+    """
+    pairs = context.sample("en-ko pairs (data.bitext)", context.corpus.bitext)
+    dataset = Dataset.from_dict({"ko": [korean for _, korean in pairs], "en": [english for english, _ in pairs]})
+    loss = MultipleNegativesRankingLoss(
+        context.model,
+        scale=1 / context.temperature,
+        directions=("query_to_doc", "doc_to_query"),
+        partition_mode="per_direction",
+        gather_across_devices=context.distributed,
+    )
+    return Objective(dataset, loss)

@@ -1,0 +1,175 @@
+"""The four stages. Each opens the stage before it, changes it, lets the gate decide, and returns the model."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from sentence_transformers import SentenceTransformer
+
+from koembed.adapters.model import AdaptedTransformer, AdapterSpec, adapted
+from koembed.config import Adapters, Config, Training
+from koembed.corpus import packages
+from koembed.corpus.data import Corpus, load_corpus, load_words, locate_model
+from koembed.evaluation.metrics import encode
+from koembed.storage import open_model
+from koembed.training.engine import train, train_only
+from koembed.training.gate import Interpolation, Judge, Purpose, Scores, Verdict, choose, snapshot
+from koembed.training.objectives import OBJECTIVES, Context, Objective
+from koembed.vocab.expand import Expansion, expand
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Outcome:
+    """A finished stage: the model to save, and what to write down about it."""
+
+    model: SentenceTransformer
+    notes: dict[str, Any]
+    expansion: Expansion | None = None
+
+
+@dataclass
+class Workshop:
+    """What the stages share: the config, the corpus, the untouched base and the judge, each loaded when first used."""
+
+    config: Config
+    console: Console
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        return load_corpus(self.config.data, self.config.seed)
+
+    @cached_property
+    def base(self) -> SentenceTransformer:
+        return self.open_base()
+
+    def open_base(self) -> SentenceTransformer:
+        """A fresh copy of the base."""
+        settings = self.config.model
+        return open_model(locate_model(settings.base), settings.max_length, settings.prompt)
+
+    @cached_property
+    def judge(self) -> Judge:
+        return Judge(self.base, packages.pairs("select"))
+
+    def teach(self, texts: list[str]) -> np.ndarray:
+        """The untouched base's vectors, float32 [texts, hidden], rows of length 1."""
+        return encode(self.base, texts, self.config.evaluation.batch_size)
+
+
+def stage0(shop: Workshop) -> Outcome:
+    """Expand the vocabulary: Korean tokens into the tokenizer, a row for each into the model."""
+    model, settings = shop.open_base(), shop.config.vocab
+    words = load_words(settings.word_list, settings.words)
+    expansion = expand(model, shop.corpus.texts, words, settings, shop.config.seed)
+    return Outcome(model, expansion.report(), expansion)
+
+
+def stage1(shop: Workshop) -> Outcome:
+    """SimCSE, with alignment to the base's English: new rows and body learn to work together."""
+    config = shop.config
+    model = open_model(config.stage(0), config.model.max_length)
+    before = snapshot(model)
+    first_new_row = shop.base[0].model.get_input_embeddings().num_embeddings
+    handle = train_only(model, config.stage1.trains, first_new_row)
+    fit(shop, model, config.stage1, "stage 1", config.stage(1).with_name("trainer"))
+    if handle:
+        handle.remove()
+    weights = Interpolation(model, before)
+
+    def score_at(alpha: float) -> Scores:
+        weights.set(alpha)
+        return shop.judge.score(model)
+
+    verdict = choose(score_at, config.gate.steps, config.gate.english_floor)
+    weights.set(verdict.alpha)
+    return Outcome(model, {"gate": {"weights": verdict.as_dict()}})
+
+
+def stage2(shop: Workshop) -> Outcome:
+    """Bottleneck adapters on labelled pairs; everything before them is frozen."""
+    model = adapted(shop.config.stage(1))
+    verdict = fit_adapter(shop, model, "bottleneck", shop.config.stage2, "stage 2", shop.config.stage(2))
+    return Outcome(model, {"gate": {"bottleneck": verdict.as_dict()}})
+
+
+def stage3(shop: Workshop) -> Outcome:
+    """A language adapter, then a task adapter for each task on top of it, each trained with the others frozen."""
+    config = shop.config
+    model = adapted(config.stage(2))
+    verdicts = {
+        "language": fit_adapter(shop, model, "language", config.stage3.language, "stage 3 language", config.stage(3))
+    }
+    for task, settings in config.stage3.tasks.items():
+        verdicts[task] = fit_adapter(shop, model, task, settings, f"stage 3 {task}", config.stage(3), is_task=True)
+    model[0].select()
+    return Outcome(model, {"gate": {name: verdict.as_dict() for name, verdict in verdicts.items()}})
+
+
+STAGES = (stage0, stage1, stage2, stage3)
+
+
+def fit_adapter(
+    shop: Workshop,
+    model: SentenceTransformer,
+    name: str,
+    settings: Adapters,
+    label: str,
+    stage: Path,
+    is_task: bool = False,
+) -> Verdict:
+    """Add an adapter above those there are, train it alone, and let the gate choose its scale."""
+    module: AdaptedTransformer = model[0]
+    module.add_adapter(AdapterSpec(name, settings.size, settings.activation, task=is_task))
+    model.requires_grad_(False)
+    module.freeze_except(name)
+    fit(shop, model, settings, label, stage.with_name(f"trainer-{name}"))
+
+    def score_at(alpha: float) -> Scores:
+        module.set_scale(name, alpha)
+        return shop.judge.score(model)
+
+    purpose: Purpose = "retrieval" if name == "retrieval" else "similarity"
+    verdict = choose(score_at, shop.config.gate.steps, shop.config.gate.english_floor, purpose)
+    module.set_scale(name, verdict.alpha)
+    logger.info("%s: adapter %s kept at scale %.2f", label, name, verdict.alpha)
+    return verdict
+
+
+def fit(shop: Workshop, model: SentenceTransformer, settings: Training, label: str, directory: Path) -> None:
+    """Build the stage's objectives and train on their mixture."""
+    objectives = build_objectives(shop, model, settings, shares=settings.objectives.items())
+    for name, objective in objectives.items():
+        logger.info("%s: %s with %d examples", label, name, len(objective.dataset))
+    train(model, objectives, settings, directory, label, shop.config.seed, shop.console)
+
+
+def build_objectives(
+    shop: Workshop, model: SentenceTransformer, settings: Training, shares: Iterable[tuple[str, float]]
+) -> dict[str, Objective]:
+    """Each objective with its share of ``max_examples``."""
+    shares = dict(shares)
+    total = sum(shares.values())
+    rng = random.Random(shop.config.seed)
+    return {
+        name: OBJECTIVES[name](
+            Context(
+                model=model,
+                corpus=shop.corpus,
+                teach=shop.teach,
+                temperature=settings.temperature,
+                examples=round(settings.max_examples * share / total),
+                rng=rng,
+            )
+        )
+        for name, share in shares.items()
+    }

@@ -1,0 +1,105 @@
+"""Stage 0 in one call: learn tokens, graft them, give them rows, and check what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sentence_transformers import SentenceTransformer
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from koembed.config import Vocab
+from koembed.errors import InputError
+from koembed.vocab.graft import compose_hangul, graft_model, graft_wordpiece, unreachable
+from koembed.vocab.initialize import initialize_mean, initialize_random, initialize_semantic, semantic_space
+from koembed.vocab.learn import learn_wordpiece
+
+SAMPLE = 2_000  # texts that fertility is measured on
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """What stage 0 did.
+
+    Attributes:
+        tokens: new tokens, in the order of their ids.
+        initializer: how their rows started.
+        fertility: tokens per word (split at white space) before and after.
+        unreachable: share of the new tokens that no text can produce.
+        unknown: share of words that become ``[UNK]`` before and after.
+    """
+
+    tokens: list[str]
+    initializer: str
+    fertility: tuple[float, float]
+    unknown: tuple[float, float]
+    unreachable: float
+
+    def report(self) -> dict[str, Any]:
+        """For expansion.json."""
+        return {
+            "initializer": self.initializer,
+            "new_tokens": len(self.tokens),
+            "fertility": {"before": self.fertility[0], "after": self.fertility[1]},
+            "unknown": {"before": self.unknown[0], "after": self.unknown[1]},
+            "unreachable": self.unreachable,
+            "tokens": self.tokens,
+        }
+
+
+def expand(
+    model: SentenceTransformer, texts: Sequence[str], words: Sequence[str], settings: Vocab, seed: int
+) -> Expansion:
+    """Teach the model's tokenizer Korean, in place.
+
+    Raises:
+        InputError: the tokenizer has no fast form, is of a family that cannot be expanded, or nothing was learned.
+    """
+    if not model.tokenizer.is_fast:
+        raise InputError("tokenizer: has no tokenizer.json (slow only); convert it to a fast tokenizer first")
+    base = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
+    base.no_truncation()
+    base.no_padding()
+    composed = compose_hangul(base)
+    tokens = learn_wordpiece(composed, texts, settings.pieces, words)
+    if not tokens:
+        raise InputError("vocab: the corpus and the word list hold no Korean that the tokenizer lacks; nothing to add")
+    grown = graft_wordpiece(composed, tokens)
+    graft_model(model, grown, initialize(model, base, tokens, settings, seed))
+    sample = texts[:SAMPLE]
+    return Expansion(
+        tokens=tokens,
+        initializer=settings.initializer,
+        fertility=(tokens_per_word(base, sample), tokens_per_word(grown, sample)),
+        unknown=(unknown_share(base, sample), unknown_share(grown, sample)),
+        unreachable=len(unreachable(grown, tokens)) / len(tokens),
+    )
+
+
+def initialize(
+    model: SentenceTransformer, base: Tokenizer, tokens: Sequence[str], settings: Vocab, seed: int
+) -> Tensor:
+    """First rows of the new tokens, float32 [tokens, hidden]."""
+    weight = model[0].model.get_input_embeddings().weight.detach().float().cpu()
+    surfaces = [token.removeprefix("##") for token in tokens]
+    if settings.initializer == "mean":
+        return initialize_mean(base, weight, surfaces)
+    if settings.initializer == "random":
+        return initialize_random(weight, len(tokens), seed)
+    encode = semantic_space(settings.semantic_space)
+    return initialize_semantic(base, weight, surfaces, encode, settings.top_k, settings.temperature)
+
+
+def tokens_per_word(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
+    """Fertility: tokens a word (split at white space), special tokens not counted."""
+    encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    return sum(len(one.ids) for one in encoded) / sum(len(text.split()) for text in texts)
+
+
+def unknown_share(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
+    """Unknown tokens a word (split at white space)."""
+    encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    unknown = getattr(tokenizer.model, "unk_token", None)
+    return sum(one.tokens.count(unknown) for one in encoded) / sum(len(text.split()) for text in texts)

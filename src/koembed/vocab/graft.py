@@ -1,0 +1,131 @@
+"""Put new tokens into a tokenizer and a model without changing what the old ones do."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from sentence_transformers import SentenceTransformer
+from tokenizers import Regex, Tokenizer, normalizers
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from koembed.errors import InputError
+
+# Private use: BertNormalizer's clean_text has removed every such character before this one is put in.
+GUARD = "\ue000"
+
+
+def compose_hangul(tokenizer: Tokenizer) -> Tokenizer:
+    """A copy whose normaliser leaves Hangul composed, and every other script exactly as it was.
+
+    BERT's accent stripping decomposes (NFD), which turns a Hangul syllable into two or three jamo. Composing again
+    (NFC) after it restores the syllables, but would also join vowel signs of Bengali, Tamil and twelve other scripts
+    that the base keeps apart; a guard character between those, put in before NFC and taken out after it, prevents that.
+    """
+    copy = Tokenizer.from_str(tokenizer.to_str())
+    if copy.normalizer is None or copy.normalizer.normalize_str("한") == "한":
+        return copy
+    firsts, seconds = (_character_class(parts) for parts in zip(*_composing_pairs(), strict=True))
+    # The guard goes between two characters, never before the first: NFC panics on an insertion at the start
+    # (tokenizers 0.23).
+    guard = normalizers.Replace(Regex(f"(?<={firsts})(?={seconds})"), GUARD)
+    copy.normalizer = normalizers.Sequence(
+        [copy.normalizer, guard, normalizers.NFC(), normalizers.Replace(GUARD, "")]  # type: ignore[list-item]
+    )
+    return copy
+
+
+@cache
+def _composing_pairs() -> tuple[tuple[str, str], ...]:
+    """Pairs of characters outside Hangul that accent stripping keeps and NFC would join.
+
+    >>> ("\u09c7", "\u09be") in _composing_pairs()
+    True
+    """
+    pairs = set()
+    for code in [*range(0xAC00), *range(0xE000, 0x20000)]:  # all but surrogates; Hangul is passed over below
+        if 0xAC00 <= code <= 0xD7A3:
+            continue
+        decomposed = unicodedata.normalize("NFD", chr(code))
+        kept = "".join(part for part in decomposed if unicodedata.category(part) != "Mn")
+        if unicodedata.normalize("NFC", kept) != kept:
+            pairs.add((kept[-2], kept[-1]))
+    return tuple(sorted(pairs))
+
+
+def _character_class(characters: Sequence[str]) -> str:
+    return "[" + "".join(sorted(set(characters))) + "]"
+
+
+def graft_wordpiece(tokenizer: Tokenizer, tokens: Sequence[str]) -> Tokenizer:
+    """A copy of a WordPiece tokenizer with ``tokens`` appended to its vocabulary, ids following the highest.
+
+    Raises:
+        InputError: the tokenizer is of another family.
+    """
+    parts = json.loads(tokenizer.to_str())
+    if parts["model"]["type"] != "WordPiece":
+        raise InputError(f"tokenizer: family {parts['model']['type']} cannot be expanded yet; WordPiece can")
+    vocab: dict[str, int] = parts["model"]["vocab"]
+    first = 1 + max(*vocab.values(), *(token["id"] for token in parts["added_tokens"]))
+    for position, token in enumerate(tokens):
+        vocab[token] = first + position
+    return Tokenizer.from_str(json.dumps(parts, ensure_ascii=False))
+
+
+def unreachable(tokenizer: Tokenizer, tokens: Sequence[str]) -> list[str]:
+    """Those of ``tokens`` that no text can produce: the token's own text does not encode to it.
+
+    A continuation (``##은``) is tried after each word start that could precede it: a single syllable.
+    """
+    starts = [token for token, _ in tokenizer.get_vocab().items() if len(token) == 1 and "가" <= token <= "힣"]
+    return [token for token in tokens if not _fires(tokenizer, token, starts)]
+
+
+def _fires(tokenizer: Tokenizer, token: str, starts: Sequence[str]) -> bool:
+    text = token.removeprefix("##")
+    if text == token:
+        return tokenizer.encode(token, add_special_tokens=False).tokens == [token]
+    return any(token in tokenizer.encode(start + text, add_special_tokens=False).tokens for start in starts)
+
+
+def graft_model(model: SentenceTransformer, tokenizer: Tokenizer, rows: Tensor) -> None:
+    """Give a loaded model the grafted tokenizer and its new input rows, in place.
+
+    Args:
+        rows: float32 [new tokens, hidden], in the order of their ids.
+
+    The old rows stay bit for bit. Output embeddings, where a model ties them, follow the input matrix.
+    """
+    transformer = model[0]
+    old = transformer.model.get_input_embeddings().weight
+    size = tokenizer.get_vocab_size(with_added_tokens=True)
+    first = size - len(rows)
+    kept = old.detach().clone()[:first]
+    transformer.model.resize_token_embeddings(size, mean_resizing=False)
+    with torch.no_grad():
+        weight = transformer.model.get_input_embeddings().weight
+        weight[: len(kept)] = kept
+        weight[first:] = rows.to(weight.dtype)
+    transformer.processor = _fast_tokenizer(transformer.tokenizer, tokenizer)
+
+
+def _fast_tokenizer(old: PreTrainedTokenizerBase, tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """The tokenizer under the generic class, which loads tokenizer.json whole.
+
+    The model's own class (BertTokenizer) would rebuild the normaliser from its settings and decompose Hangul again.
+    """
+    bare = Tokenizer.from_str(tokenizer.to_str())
+    bare.no_truncation()
+    bare.no_padding()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bare,
+        model_max_length=old.model_max_length,
+        padding_side=old.padding_side,
+        model_input_names=old.model_input_names,
+        **{name: str(token) for name, token in old.special_tokens_map.items() if isinstance(token, str)},
+    )
