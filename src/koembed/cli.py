@@ -88,8 +88,8 @@ def _number(stage: str) -> int:
     return int(stage[-1])
 
 
-def main() -> None:
-    """Entry point. Exit 0: done; 1: a gate was not met; 2: the input was wrong, said in one line."""
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point, with the given arguments or the process's. Exit 0: done; 1: a gate was not met; 2: the input was wrong, said in one line."""
     import transformers
 
     transformers.logging.set_verbosity_error()
@@ -97,7 +97,7 @@ def main() -> None:
     logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     try:
-        app(standalone_mode=False)
+        app(arguments, standalone_mode=False)
     except InputError as error:
         sys.exit(_fail(str(error)))
     except typer.Exit as stop:

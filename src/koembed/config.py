@@ -33,6 +33,8 @@ class Model(Section):
 class Data(Section):
     texts: list[str] = _setting(["catalogues"], "Korean texts: catalogues, files (.txt .jsonl .tsv .csv .parquet), hub ids")
     bitext: list[str] = _setting(["catalogues"], "English-Korean pairs: catalogues, or files with columns en and ko")
+    bitext_select: list[str] = _setting(["catalogues"], "held-out pairs that the gate judges English and retrieval on")
+    bitext_test: list[str] = _setting(["catalogues"], "held-out pairs that the evaluation retrieves across languages")
     pairs: list[str] = _setting(["kopairs"], "labelled pairs: kopairs, or files of triplets or scored pairs")
     max_texts: Positive = _setting(40_000, "texts kept, in a seeded shuffle")
     text_column: str = _setting("text", "column that holds the text in tables and hub sets")
@@ -180,16 +182,10 @@ def _apply(settings: dict[str, Any], override: str) -> None:
         settings = settings.setdefault(parent, {})
         if not isinstance(settings, dict):
             raise InputError(f"override {override!r}: {parent} is a value, not a group of settings")
-    parsed = yaml.safe_load(value)
-    # YAML 1.1 reads 5e-5 as text: it wants a dot in the mantissa.
-    settings[last] = _number(parsed) if isinstance(parsed, str) else parsed
-
-
-def _number(text: str) -> float | str:
     try:
-        return float(text)
-    except ValueError:
-        return text
+        settings[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"override {override!r}: the value is not YAML; quote it or close its brackets") from error
 
 
 def _explain(error: ValidationError, path: Path | None) -> str:

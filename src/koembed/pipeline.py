@@ -15,7 +15,7 @@ from accelerate import PartialState
 from rich.console import Console
 
 from koembed.config import Config
-from koembed.corpus import packages
+from koembed.corpus.data import load_bitext
 from koembed.errors import InputError
 from koembed.evaluation.suites.stages import load_suite, measure
 from koembed.report.page import write_report
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 LOGS = ("stage0.log", "stage1_enhanced.log", "stage2.log", "stage3_optimized.log")  # the names of the first version
 EVALUATION_LOG = "evaluation_correct.log"
-NAMES = ("expanded vocabulary", "SimCSE", "bottleneck adapter", "hierarchical adapter")
+NAMES = ("vocabulary", "SimCSE", "bottleneck", "hierarchical")
 
 
 def run(config: Config, console: Console, first: int = 0, last: int = 3, fresh: bool = False) -> dict[str, Any]:
@@ -112,7 +112,8 @@ def evaluate(config: Config, console: Console) -> dict[str, Any]:
     """
     settings = config.evaluation
     with logging_to(config.root / config.paths.logs / EVALUATION_LOG):
-        suite = load_suite(settings.sts, packages.pairs("test"), settings.bootstrap, settings.batch_size)
+        bitext = load_bitext(config.data.bitext_test, "test")
+        suite = load_suite(settings.sts, bitext, settings.bootstrap, settings.batch_size)
         known = _known_results(config)
         shop = Workshop(config, console)
         stages: list[dict[str, Any]] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class AdaptedTransformer(Transformer):
         for site in self.sites:
             adapter = Bottleneck(hidden, spec.size, spec.activation)
             site.adapters[spec.name] = adapter.to(self.model.device)
-        self.specs[spec.name] = spec
+        self.specs[spec.name] = replace(spec)
         self.set_scale(spec.name, spec.scale)
         self.select(spec.name if spec.task else None)
 

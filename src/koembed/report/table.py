@@ -4,33 +4,37 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 COLUMNS = {
-    "similar": "similar ↑",
-    "different": "different ↓",
-    "discrimination": "discrimination ↑",
-    "auc": "AUC ↑",
-    "spearman": "Spearman ↑",
-    "ko_en": "ko→en ↑",
-    "en_ko": "en→ko ↑",
+    "similar": "similar\n↑",
+    "different": "differ-\nent ↓",
+    "discrimination": "discrim-\nination ↑",
+    "auc": "AUC\n↑",
+    "spearman": "Spear-\nman ↑",
+    "ko_en": "ko→en\n↑",
+    "en_ko": "en→ko\n↑",
 }
 
 
 def print_table(results: dict[str, Any], console: Console) -> None:
-    """One row a stage; every value with its 95 % bootstrap interval below it."""
-    table = Table(title="KoPairs test, held-out translations; 95 % bootstrap intervals", title_justify="left")
-    table.add_column("stage")
-    sts = list(results["stages"][0]["sts"])
-    for heading in (*COLUMNS.values(), *(f"{name} ↑" for name in sts), "tokens/word ↓"):
+    """One row a stage: values, and below them half the width of their 95 % bootstrap intervals."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("stage", min_width=12)
+    names = list(results["stages"][0]["sts"])
+    headings = [*COLUMNS.values(), *(f"{name.removeprefix('sts_')[:11]}\nρ ↑" for name in names), "tokens/\nword ↓"]
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for stage in results["stages"]:
-        cells = [_cell(stage[name]) for name in COLUMNS] + [_cell(stage["sts"][name]) for name in sts]
-        name = stage["name"] if stage["stage"] < 0 else f"{stage['stage']} {stage['name']}"
-        table.add_row(name, *cells, f"{stage['tokens_per_word']:.2f}")
+        cells = [_cell(stage[name]) for name in COLUMNS] + [_cell(stage["sts"][name]) for name in names]
+        label = "base" if stage["stage"] < 0 else f"stage {stage['stage']}\n{stage['name']}"
+        table.add_row(label, *cells, f"{stage['tokens_per_word']:.2f}")
     console.print(table)
+    console.print("[dim]KoPairs test pairs and graded pairs, held-out translations; ± half a 95 % bootstrap interval[/]")
 
 
 def _cell(interval: dict[str, float]) -> str:
-    return f"{interval['value']:.3f}\n[dim]{interval['low']:.3f}–{interval['high']:.3f}[/]"
+    half = f"{(interval['high'] - interval['low']) / 2:.3f}".removeprefix("0")
+    return f"{interval['value']:.3f}\n[dim]±{half}[/]"

@@ -18,7 +18,6 @@ from sentence_transformers import (
     SentenceTransformerTrainingArguments,
 )
 from sentence_transformers.base.sampler import DefaultBatchSampler
-from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardCallback
 from sentence_transformers.sentence_transformer.training_args import MultiDatasetBatchSamplers
 from torch import Tensor, nn
 from transformers import PrinterCallback, TrainerCallback
@@ -74,21 +73,26 @@ def train(
         disable_tqdm=True,
         seed=seed,
     )
-    trainer = SentenceTransformerTrainer(
+    trainer = Trainer(
         model=model,
         args=arguments,
         train_dataset=DatasetDict({name: objective.dataset for name, objective in objectives.items()}),
         loss={name: objective.loss for name, objective in objectives.items()},
         callbacks=[ProgressBar(label, console)],
     )
-    # Their work is done by the progress bar and the log; the card's examples would be computed at every start.
-    for callback in (PrinterCallback, SentenceTransformerModelCardCallback):
-        trainer.remove_callback(callback)
+    trainer.remove_callback(PrinterCallback)
     needs_dropout = any(objective.needs_dropout for objective in objectives.values())
     checkpoint = get_last_checkpoint(str(directory)) if directory.is_dir() else None
     with forced_dropout(model, settings.dropout if needs_dropout else 0.0):
         trainer.train(resume_from_checkpoint=checkpoint)
     model.eval()
+
+
+class Trainer(SentenceTransformerTrainer):
+    """The sentence-transformers trainer without its model card: its examples take minutes on long data sets."""
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """None."""
 
 
 def has_bf16() -> bool:

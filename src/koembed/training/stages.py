@@ -16,8 +16,7 @@ from sentence_transformers import SentenceTransformer
 
 from koembed.adapters.model import AdaptedTransformer, AdapterSpec, adapted
 from koembed.config import Adapters, Config, Training
-from koembed.corpus import packages
-from koembed.corpus.data import Corpus, load_corpus, load_words, locate_model
+from koembed.corpus.data import Corpus, load_bitext, load_corpus, load_words, locate_model
 from koembed.evaluation.metrics import encode
 from koembed.storage import open_model
 from koembed.training.engine import train, train_only
@@ -59,7 +58,7 @@ class Workshop:
 
     @cached_property
     def judge(self) -> Judge:
-        return Judge(self.base, packages.pairs("select"))
+        return Judge(self.base, load_bitext(self.config.data.bitext_select, "select"))
 
     def teach(self, texts: list[str]) -> np.ndarray:
         """The untouched base's vectors, float32 [texts, hidden], rows of length 1."""

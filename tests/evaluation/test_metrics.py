@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+
+from koembed.evaluation.metrics import auc, bootstrap, retrieval_accuracy, spearman
+
+values = st.lists(st.integers(-5, 5).map(float), min_size=3, max_size=40)
+
+
+@given(values, st.randoms())
+def test_spearman_equals_scipy(first, random):
+    second = [random.randint(-3, 3) for _ in first]
+    if len(set(first)) > 1 and len(set(second)) > 1:
+        assert spearman(np.array(first), np.array(second)) == pytest.approx(spearmanr(first, second)[0])
+
+
+def test_spearman_of_a_constant_is_zero():
+    assert spearman(np.ones(4), np.arange(4.0)) == 0
+
+
+@given(values, values)
+def test_auc_equals_scikit_learn(positive, negative):
+    labels = [1] * len(positive) + [0] * len(negative)
+    assert auc(np.array(positive), np.array(negative)) == pytest.approx(roc_auc_score(labels, positive + negative))
+
+
+def test_retrieval_accuracy_counts_own_documents():
+    documents = np.eye(3)
+    queries = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, 0, 1.0]])
+    assert retrieval_accuracy(queries, documents).tolist() == [1, 0, 1]
+
+
+def test_bootstrap_covers_the_mean_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for seed in range(200):
+        interval = bootstrap(np.mean, rng.normal(3, 1, 60), resamples=300, seed=seed)
+        assert interval.low <= interval.value <= interval.high
+        hits += interval.low <= 3 <= interval.high
+    assert 0.88 <= hits / 200 <= 0.99

@@ -1,0 +1,178 @@
+"""The report page: whole, well-formed, complete, and free of what is missing."""
+
+import json
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from koembed.config import Config, load_config
+from koembed.report.page import write_report
+from koembed.report.plots import Axis, axis_over, density
+
+NAMES = ("base", "expanded vocabulary", "<Sim & CSE>")
+
+
+def interval(value: float) -> dict[str, float]:
+    return {"value": value, "low": value - 0.011, "high": value + 0.012}
+
+
+def stage(number: int) -> dict:
+    """A stage whose every value is its own and grows with the stage."""
+    up = 0.1 * (number + 1)
+    metrics = ("similar", "different", "discrimination", "auc", "auc_hard", "auc_plain", "spearman", "ko_en", "en_ko")
+    return {
+        "stage": number,
+        "name": NAMES[number + 1],
+        "id": f"id{number}",
+        **{name: interval(0.1013 + 0.05 * place + up) for place, name in enumerate(metrics)},
+        "cosines": {"similar": [0.5 + up, 0.6, 0.7], "hard": [0.4, 0.5, 1.0000001], "plain": [-0.1, 0.1]},
+        "sts": {"korsts": interval(0.6071 + up)},
+        "probes": {"all": interval(0.5), "roles": interval(0.3 + up), "speech_level": interval(0.4)},
+        "tokens_per_word": 5.25 - number,
+    }
+
+
+def results(stages: int) -> dict:
+    return {"settings": {"evaluation": {"bootstrap": 250}}, "stages": [stage(number - 1) for number in range(stages)]}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return load_config(None, [f"root={tmp_path}", "model.base=pypi:tiny"])
+
+
+def trial(alpha: float, discrimination: float, spearman: float = 0.5, english: float = 0.99) -> dict[str, float]:
+    scores = {"spearman": spearman, "auc": 0.8, "discrimination": discrimination, "retrieval": 0.6, "english": english}
+    return {"alpha": alpha, **scores}
+
+
+def write_notes(config: Config, number: int, alpha: float, curve: list[dict]) -> None:
+    verdict = {"alpha": alpha, "purpose": "similarity", "curve": curve}
+    place = config.stage(number)
+    place.mkdir(parents=True, exist_ok=True)
+    notes = {"stage": number, "id": f"id{number}", "parent": None, "seconds": 61.0, "gate": {"weights": verdict}}
+    (place / "stage.json").write_text(json.dumps(notes), encoding="utf-8")
+
+
+def write_expansion(config: Config) -> None:
+    config.stage(0).mkdir(parents=True, exist_ok=True)
+    report = {
+        "initializer": "semantic",
+        "new_tokens": 1234,
+        "fertility": {"before": 4.0, "after": 1.0},
+        "unknown": {"before": 0.25, "after": 0.0},
+        "unreachable": 0.0,
+        "tokens": ["##습니다", "<b>", *(f"토큰{index}" for index in range(100))],
+    }
+    (config.stage(0) / "expansion.json").write_text(json.dumps(report), encoding="utf-8")
+
+
+def written(config: Config, content: dict) -> tuple[str, ET.Element]:
+    """The page as text and, since it is XML as well as HTML, parsed strictly."""
+    path = config.root / "report.html"
+    write_report(path, config, content)
+    page = path.read_text(encoding="utf-8")
+    return page, ET.fromstring(page)
+
+
+def texts(tree: ET.Element) -> list[str]:
+    return [text.strip() for text in tree.itertext() if text.strip()]
+
+
+def headings(tree: ET.Element) -> list[str]:
+    return [heading.text or "" for heading in tree.iter("h2")]
+
+
+def test_every_stage_and_value_is_on_the_page(config: Config) -> None:
+    content = results(3)
+    _, tree = written(config, content)
+    shown = texts(tree)
+    assert {"tiny, made Korean", "stage 0", "stage 1", "expanded vocabulary", "<Sim & CSE>"} <= set(shown)
+    for one in content["stages"]:
+        for name in ("similar", "different", "discrimination", "auc", "auc_hard", "auc_plain", "spearman", "ko_en"):
+            assert f"{one[name]['value']:.3f}" in shown
+            assert f"{one[name]['low']:.3f} to {one[name]['high']:.3f}" in shown
+        assert f"{one['sts']['korsts']['value']:.3f}" in shown
+        assert f"{one['tokens_per_word']:.2f}" in shown
+    assert any("250 bootstrap resamples" in text for text in shown)
+
+
+def test_nothing_is_fetched_and_the_page_is_small(config: Config) -> None:
+    page, tree = written(config, results(3))
+    assert not re.search(r"https?:|url\(|@import|<script|<link|<img", page)
+    assert not [element for element in tree.iter() if {"src", "href"} & set(element.attrib)]
+    assert len(page.encode()) < 600_000
+
+
+def test_the_verdict_says_better_worse_and_unsure(config: Config) -> None:
+    content = results(2)
+    content["stages"][1]["auc"] = interval(0.1)
+    content["stages"][1]["spearman"] = content["stages"][0]["spearman"]
+    _, tree = written(config, content)
+    lede = "".join(next(p for p in tree.iter("p") if p.get("class") == "lede").itertext())
+    assert lede.startswith(
+        "Against the untouched base, stage 0 (expanded vocabulary) is better in Spearman on korsts ("
+    )
+    assert "is worse in AUC (0.251 → 0.100)" in lede
+    assert "shows no sure change in Spearman on KoPairs (" in lede
+    assert lede.endswith("and uses 6.25 → 5.25 tokens a word.")
+
+
+def test_the_base_alone(config: Config) -> None:
+    _, tree = written(config, results(1))
+    assert "The gate" not in headings(tree)
+    assert "Vocabulary" not in headings(tree)
+    assert any(text.startswith("So far only the untouched base is measured") for text in texts(tree))
+
+
+def test_parts_that_are_missing_are_left_out(config: Config) -> None:
+    content = results(2)
+    for one in content["stages"]:
+        one.update(sts={}, probes={}, cosines={})
+    _, tree = written(config, content)
+    assert headings(tree) == ["All stages", "The ladder", "Settings and environment"]
+    assert not any("korsts" in text for text in texts(tree))
+
+
+def test_a_stage_left_out_says_so_and_why(config: Config) -> None:
+    content = results(3)
+    content["stages"][2]["cosines"] = content["stages"][1]["cosines"]
+    write_notes(config, 1, 0.0, [trial(0.0, 0.3), trial(0.5, 0.2), trial(1.0, 0.1, english=0.5)])
+    _, tree = written(config, content)
+    shown = texts(tree)
+    assert "Left out (α 0): the model stays as it was" in shown
+    assert "; discrimination fell at every α above 0; English fell below 0.90 at α 1." in shown
+    assert "the same as stage 0" in shown
+    assert "left out (α 0)" in shown
+
+
+def test_a_stage_that_is_kept(config: Config) -> None:
+    write_notes(config, 0, 0.5, [trial(0.0, 0.3), trial(0.5, 0.4, 0.7), trial(1.0, 0.5, 0.6)])
+    _, tree = written(config, results(2))
+    assert "Kept at α 0.5" in texts(tree)
+    assert "; no other strength was better." in texts(tree)
+    assert "61 s" in texts(tree)
+
+
+def test_the_vocabulary_is_shown_and_escaped(config: Config) -> None:
+    write_expansion(config)
+    _, tree = written(config, results(2))
+    chips = ["".join(chip.itertext()) for chip in tree.iter("li")]
+    assert chips[:3] == ["##습니다", "<b>", "토큰0"]
+    assert len(chips) == 60
+    assert {"1,234", "4.00 → 1.00", "0.250 → 0.000", "75% fewer"} <= set(texts(tree))
+
+
+def test_axes_hold_all_values_and_do_not_blow_noise_up() -> None:
+    for values in ([0.0, 1.0], [-0.24, 0.28], [0.7001, 0.7002], [0.5], [-1.0, 1.0]):
+        axis = axis_over(values)
+        assert axis.low <= min(values) <= max(values) <= axis.high
+        assert axis.high - axis.low >= 0.1 - 1e-9
+        assert len(axis.ticks) <= 7
+
+
+def test_a_density_has_area_one_below_the_end_of_the_axis() -> None:
+    places, heights = density([0.9, 0.95, 0.99, 0.7], Axis(-1.0, 1.0, (-1.0, 1.0)))
+    assert heights.sum() * (places[1] - places[0]) == pytest.approx(1.0, abs=0.05)

@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pytest
+
+from koembed.config import Config, load_config
+from koembed.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_quickstart_file_says_what_the_defaults_are():
+    assert load_config(ROOT / "configs/quickstart.yaml") == Config()
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda file: file.name)
+def test_every_shipped_config_loads(file):
+    assert load_config(file).seed >= 0
+
+
+def test_overrides_change_one_setting_and_keep_the_rest():
+    config = load_config(None, ["stage1.learning_rate=3e-5", "stage3.tasks.sts.epochs=5", "data.texts=[a.txt]"])
+    assert config.stage1.learning_rate == 3e-5
+    assert config.stage1.objectives == Config().stage1.objectives
+    assert config.stage3.tasks["sts"].epochs == 5
+    assert config.stage3.tasks["sts"].objectives == Config().stage3.tasks["sts"].objectives
+    assert set(config.stage3.tasks) == {"sts", "retrieval"}
+    assert config.data.texts == ["a.txt"]
+
+
+def test_a_task_can_be_dropped_and_added():
+    config = load_config(None, ["stage3.tasks.retrieval=null", "stage3.tasks.chat={objectives: {infonce: 1}}"])
+    assert set(config.stage3.tasks) == {"sts", "chat"}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stage1.learning_rat=1", "unknown key stage1.learning_rat; known here: trains, objectives"),
+        ("stage2.sise=1", "unknown key stage2.sise"),
+        ("stage1.epochs=many", "stage1.epochs: .*number.*'many'"),
+        ("stage1.batch_size=0", "stage1.batch_size: .*greater than 0"),
+        ("vocab.initializer=magic", "vocab.initializer: .*'mean', 'random' or 'semantic'"),
+        ("stage1", "write key.path=value"),
+        ("seed.x.y=1", "seed"),
+    ],
+)
+def test_wrong_settings_are_explained_in_one_line(override, message):
+    with pytest.raises(InputError, match=message) as caught:
+        load_config(None, [override])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_and_a_broken_file_are_named(tmp_path):
+    with pytest.raises(InputError, match="none.yaml: No such file"):
+        load_config(tmp_path / "none.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [1,")
+    with pytest.raises(InputError, match="not YAML"):
+        load_config(tmp_path / "broken.yaml")
+    (tmp_path / "list.yaml").write_text("- 1")
+    with pytest.raises(InputError, match="mapping"):
+        load_config(tmp_path / "list.yaml")

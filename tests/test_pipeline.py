@@ -1,0 +1,173 @@
+"""All stages, end to end, on a 2-layer model: order, resume, gate, files."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import KOREAN, PAIRS
+from rich.console import Console
+from sentence_transformers import SentenceTransformer
+
+from koembed import pipeline
+from koembed.config import Config, load_config
+
+SMALL = [
+    "vocab.initializer=mean",
+    "vocab.pieces=60",
+    "vocab.words=0",
+    "stage1.max_examples=24",
+    "stage2.max_examples=32",
+    "stage2.epochs=1",
+    "stage2.size=8",
+    "stage3.language.max_examples=16",
+    "stage3.tasks.sts.max_examples=32",
+    "stage3.tasks.retrieval.max_examples=32",
+    "evaluation.bootstrap=20",
+    "gate.steps=2",
+]
+
+
+def overrides(folder: Path, base: Path) -> list[str]:
+    """Settings of a run on a small model and small local files."""
+    (folder / "texts.txt").write_text("\n".join(f"{text} {text}" for text in KOREAN), encoding="utf-8")
+    lines = ["en\tko", *(f"{english}\t{korean}" for english, korean in PAIRS)]
+    (folder / "bitext.tsv").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "sts_small.tsv").write_text(
+        "sentence1\tsentence2\tscore\n비가 온다\t비가 내린다\t4.5\n비가 온다\t물을 마신다\t0.5\n문을 열다\t문을 닫다\t2\n"
+    )
+    bitext = [f"data.{key}=[{folder / 'bitext.tsv'}]" for key in ("bitext", "bitext_select", "bitext_test")]
+    sources = [f"data.texts=[{folder / 'texts.txt'}]", f"evaluation.sts=[{folder / 'sts_small.tsv'}]"]
+    return [f"root={folder / 'run'}", f"model.base={base}", *sources, *bitext, *SMALL]
+
+
+@pytest.fixture(scope="module", params=["bert", "qwen3"])
+def finished(request, tmp_path_factory) -> tuple[Config, dict]:
+    """A whole run, once for each kind of model."""
+    base = request.getfixturevalue(f"{request.param}_directory")
+    config = load_config(None, overrides(tmp_path_factory.mktemp("run"), base))
+    return config, pipeline.run(config, Console(quiet=True))
+
+
+def test_every_checkpoint_opens_and_encodes(finished):
+    config, _ = finished
+    for number in range(4):
+        model = SentenceTransformer(str(config.stage(number)), trust_remote_code=True, device="cpu")
+        vectors = model.encode(KOREAN)
+        assert vectors.shape == (len(KOREAN), 32)
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_no_stage_loses_on_the_select_split(finished):
+    config, _ = finished
+    for number in (1, 2, 3):
+        stage = json.loads((config.stage(number) / "stage.json").read_text())
+        for verdict in stage["gate"].values():
+            by_alpha = {point["alpha"]: point for point in verdict["curve"]}
+            chosen, before = by_alpha[verdict["alpha"]], by_alpha[0.0]
+            if verdict["purpose"] == "similarity":
+                assert chosen["spearman"] >= before["spearman"]
+                assert chosen["discrimination"] >= before["discrimination"]
+            else:
+                assert chosen["retrieval"] >= before["retrieval"]
+
+
+def test_results_name_every_stage_and_metric(finished):
+    config, results = finished
+    assert [stage["stage"] for stage in results["stages"]] == [-1, 0, 1, 2, 3]
+    for stage in results["stages"]:
+        for metric in ("similar", "different", "discrimination", "auc", "spearman", "ko_en", "en_ko"):
+            interval = stage[metric]
+            assert interval["low"] <= interval["value"] <= interval["high"]
+        assert "sts_small" in stage["sts"]
+    expansion = json.loads((config.stage(0) / "expansion.json").read_text())
+    assert expansion["unreachable"] == 0
+    assert expansion["fertility"]["after"] < expansion["fertility"]["before"]
+    report = (config.root / "report.html").read_text(encoding="utf-8")
+    assert "hierarchical" in report
+
+
+def test_logs_have_the_names_of_the_first_version(finished):
+    config, _ = finished
+    names = {file.name for file in (config.root / "logs").iterdir()}
+    expected = {"stage0.log", "stage1_enhanced.log", "stage2.log", "stage3_optimized.log", "evaluation_correct.log"}
+    assert names == expected
+
+
+def test_a_second_run_makes_nothing_again(finished):
+    config, results = finished
+    written = {number: (config.stage(number) / "stage.json").stat().st_mtime_ns for number in range(4)}
+    assert pipeline.run(config, Console(quiet=True)) == results
+    assert written == {number: (config.stage(number) / "stage.json").stat().st_mtime_ns for number in range(4)}
+
+
+def test_a_stage_moved_away_is_made_again_with_those_after_it(bert_directory, tmp_path):
+    config = load_config(None, overrides(tmp_path, bert_directory))
+    pipeline.make_stages(config, Console(quiet=True), 0, 2)
+    config.stage(1).rename(tmp_path / "kept")
+    assert [pipeline.is_done(config, number) for number in range(3)] == [True, False, False]
+    pipeline.make_stages(config, Console(quiet=True), 0, 2)
+    assert [pipeline.is_done(config, number) for number in range(3)] == [True, True, True]
+    assert len(list(config.stage(2).parent.glob("final.*"))) == 1  # the stale one was moved aside, not deleted
+
+
+def test_a_hostile_learning_rate_ends_gated_not_worse(bert_directory, tmp_path):
+    hostile = ["stage1.learning_rate=1.0", "stage1.warmup=0", "stage1.epochs=3", "stage1.max_grad_norm=1000"]
+    config = load_config(None, [*overrides(tmp_path, bert_directory), *hostile])
+    pipeline.make_stages(config, Console(quiet=True), 0, 1)
+    verdict = json.loads((config.stage(1) / "stage.json").read_text())["gate"]["weights"]
+    by_alpha = {point["alpha"]: point for point in verdict["curve"]}
+    assert by_alpha[1.0]["english"] < 0.9
+    assert verdict["alpha"] < 1
+    if verdict["alpha"] == 0:
+        models = [SentenceTransformer(str(config.stage(number)), device="cpu") for number in (0, 1)]
+        np.testing.assert_array_equal(models[0].encode(KOREAN), models[1].encode(KOREAN))
+
+
+def test_a_killed_run_continues(bert_directory, tmp_path):
+    """SIGKILL in the middle of stage 1; stage 0 stays, the rest is made by the same command."""
+    arguments = [*overrides(tmp_path, bert_directory), "stage1.epochs=200", "stage1.save_steps=1000"]
+    command = [sys.executable, "-m", "koembed.cli", "run", "--to", "stage1", *arguments]
+    config = load_config(None, arguments)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = config.root / "logs" / "stage1_enhanced.log"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and "step 10" in log.read_text()):
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert pipeline.is_done(config, 0)
+    assert not config.stage(1).exists()
+    first = json.loads((config.stage(0) / "stage.json").read_text())["id"]
+    shorter = load_config(None, [*arguments, "stage1.epochs=1"])
+    pipeline.make_stages(shorter, Console(quiet=True), 0, 1)
+    assert json.loads((config.stage(1) / "stage.json").read_text())["parent"] == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "stage1.epoch=1"], "unknown key stage1.epoch"),
+        (["run", "--config", "none.yaml"], "none.yaml: No such file"),
+        (["run", "--from", "stage7"], "use stage0"),
+        (["train", "stage2", "root=nowhere"], "stage 2 starts from"),
+        (["expand", "model.base=tests"], "model tests: not a sentence-transformers model"),
+        (["expand", "data.texts=[none.txt]"], "none.txt: no such file"),
+        (["fly"], "No such command"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_2(arguments, message, tmp_path):
+    where = [] if any(argument.startswith("root=") for argument in arguments) or arguments == ["fly"] else [f"root={tmp_path}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "koembed.cli", *arguments, *where], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.rglob("*.partial"))

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+import torch
+from conftest import KOREAN, PAIRS
+from sentence_transformers import SentenceTransformer
+
+from koembed.training.gate import Interpolation, Judge, Scores, choose, snapshot
+
+
+def curve(*rows: tuple[float, float, float]):
+    """score_at for rows of (spearman, discrimination, english) at equal steps."""
+
+    def score_at(alpha: float) -> Scores:
+        ranking, discrimination, english = rows[round(alpha * (len(rows) - 1))]
+        return Scores(ranking, ranking, discrimination, retrieval=ranking, english=english)
+
+    return score_at, len(rows) - 1
+
+
+def test_the_best_strength_wins():
+    score_at, steps = curve((0.5, 0.2, 1), (0.7, 0.3, 1), (0.6, 0.4, 1))
+    assert choose(score_at, steps, english_floor=0.9).alpha == 0.5
+
+
+def test_a_stage_that_only_loses_is_left_out():
+    score_at, steps = curve((0.5, 0.2, 1), (0.4, 0.3, 1), (0.1, 0.4, 1))
+    assert choose(score_at, steps, english_floor=0.9).alpha == 0
+
+
+def test_a_better_ranking_with_less_discrimination_is_not_admitted():
+    score_at, steps = curve((0.5, 0.2, 1), (0.9, 0.1, 1))
+    assert choose(score_at, steps, english_floor=0.9).alpha == 0
+    assert choose(score_at, steps, english_floor=0.9, purpose="retrieval").alpha == 1
+
+
+def test_english_holds_a_stage_back():
+    score_at, steps = curve((0.5, 0.2, 1), (0.6, 0.3, 0.95), (0.9, 0.5, 0.5))
+    assert choose(score_at, steps, english_floor=0.9).alpha == 0.5
+
+
+def test_of_equals_the_smallest_wins():
+    score_at, steps = curve((0.5, 0.2, 1), (0.5, 0.2, 1), (0.5, 0.2, 1))
+    assert choose(score_at, steps, english_floor=0.9).alpha == 0
+
+
+def test_interpolation_is_exact_at_both_ends_and_linear_between(bert_directory):
+    model = SentenceTransformer(str(bert_directory), device="cpu")
+    before, first = snapshot(model), model.encode(KOREAN)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    last = model.encode(KOREAN)
+    weights = Interpolation(model, before)
+    weights.set(0.25)
+    mixed = snapshot(model)
+    for name, value in before.items():
+        expected = value.double() + 0.25 * (weights.after[name].double() - value.double())
+        torch.testing.assert_close(mixed[name].double(), expected, atol=1e-6, rtol=1e-5)
+    weights.set(0.0)
+    np.testing.assert_array_equal(model.encode(KOREAN), first)
+    weights.set(1.0)
+    np.testing.assert_array_equal(model.encode(KOREAN), last)
+
+
+def test_the_judge_finds_the_base_unchanged(bert_directory):
+    base = SentenceTransformer(str(bert_directory), device="cpu")
+    scores = Judge(base, PAIRS).score(base)
+    assert scores.english == pytest.approx(1)
+    assert -1 <= scores.spearman <= 1
+    assert 0 <= scores.auc <= 1
