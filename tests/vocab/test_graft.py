@@ -3,13 +3,13 @@ import unicodedata
 import numpy as np
 import pytest
 import torch
-from conftest import KOREAN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
+from conftest import KOREAN
 from koembed.config import Vocab
 from koembed.errors import InputError
 from koembed.vocab.expand import expand

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
@@ -14,6 +14,7 @@ from torch import nn
 
 from koembed.adapters.bottleneck import Bottleneck, Composition, Site, sublayer_outputs
 from koembed.errors import InputError
+from koembed.models import layer_count
 
 FOLDER = "adapters"  # not the root: PEFT claims any adapter_config.json there
 
@@ -44,23 +45,26 @@ class AdaptedTransformer(Transformer):
     The composition (language below, task above) follows MAD-X, Pfeiffer et al. 2020.
     """
 
-    forward_kwargs = {"task"}
+    forward_kwargs: set[str] = {"task"}  # noqa: RUF012  (declared so by sentence-transformers)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.specs: dict[str, AdapterSpec] = {}
         self.composition = Composition()
-        outputs = sublayer_outputs(self.model, self.config.get_text_config().num_hidden_layers)
+        outputs = sublayer_outputs(self.model, layer_count(self.config))
         self.sites = nn.ModuleList(Site(self.composition) for _ in outputs)
-        for output, site in zip(outputs, self.sites, strict=True):
+        for output, site in zip(outputs, self._sites(), strict=True):
             output.register_forward_hook(site.after)
+
+    def _sites(self) -> list[Site]:
+        return cast("list[Site]", list(self.sites))
 
     def add_adapter(self, spec: AdapterSpec) -> None:
         """Add an adapter above those there are; the model computes exactly what it did before."""
         if spec.name in self.specs:
             raise ValueError(f"adapter {spec.name} exists already")
         hidden = self.config.get_text_config().hidden_size
-        for site in self.sites:
+        for site in self._sites():
             adapter = Bottleneck(hidden, spec.size, spec.activation)
             site.adapters[spec.name] = adapter.to(self.model.device)
         self.specs[spec.name] = replace(spec)
@@ -91,7 +95,7 @@ class AdaptedTransformer(Transformer):
     def freeze_except(self, name: str) -> None:
         """Let one adapter train and nothing else of this module."""
         self.requires_grad_(False)
-        for site in self.sites:
+        for site in self._sites():
             site.adapters[name].requires_grad_(True)
 
     def forward(self, features: dict[str, Any], task: str | None = None, **kwargs: Any) -> dict[str, Any]:
@@ -143,5 +147,8 @@ def adapted(path: Path) -> SentenceTransformer:
     """Open a saved model with an ``AdaptedTransformer`` in place of its Transformer; its adapters, if any, are kept."""
     model = SentenceTransformer(str(path), device="cpu", trust_remote_code=True)
     rest = list(model)[1:]
-    prompts = {"prompts": model.prompts, "default_prompt_name": model.default_prompt_name}
-    return SentenceTransformer(modules=[AdaptedTransformer.load(str(path)), *rest], **prompts)
+    return SentenceTransformer(
+        modules=[AdaptedTransformer.load(str(path)), *rest],
+        prompts=cast("dict[str, str]", model.prompts),
+        default_prompt_name=model.default_prompt_name,
+    )

@@ -64,6 +64,8 @@ def load_texts(data: Data) -> list[str]:
     for source in data.texts:
         if source == "catalogues":
             found += packages.texts()
+        elif source == "kopairs":
+            found += [text for triplet in kopairs.triplets() for text in triplet]
         else:
             # Streams may have no end: read a bounded surplus, since cleaning drops some.
             read = rows(source, (data.text_column,), limit=None if "." in source else 4 * data.max_texts)

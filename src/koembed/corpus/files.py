@@ -6,7 +6,7 @@ import csv
 import gzip
 import json
 import lzma
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -14,7 +14,7 @@ from typing import IO, Any
 from koembed.errors import InputError
 
 FORMATS = (".txt", ".jsonl", ".tsv", ".csv", ".parquet")
-OPENERS = {".xz": lzma.open, ".gz": gzip.open}
+OPENERS: dict[str, Callable[..., IO[str]]] = {".xz": lzma.open, ".gz": gzip.open}
 Row = dict[str, Any]
 
 
@@ -79,8 +79,9 @@ def _text_rows(lines: IO[str], kind: str, path: Path) -> Iterator[Row]:
             if line.strip():
                 yield _json_row(line, f"{path}, line {number}")
     else:
-        quoting = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == ".tsv" else {}
-        yield from csv.DictReader(lines, **quoting)
+        tabs = kind == ".tsv"
+        quoting = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
+        yield from csv.DictReader(lines, delimiter="\t" if tabs else ",", quoting=quoting)
 
 
 def _json_row(line: str, where: str) -> Row:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +26,15 @@ class Interval:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def encode(model: SentenceTransformer, texts: list[str], batch_size: int = 64, **kwargs: str) -> NDArray[np.float32]:
-    """float32 [texts, hidden], rows of length 1; equal texts are encoded once."""
+def encode(
+    model: SentenceTransformer, texts: list[str], batch_size: int = 64, task: str | None = None
+) -> NDArray[np.float32]:
+    """float32 [texts, hidden], rows of length 1; ``task`` selects a task adapter. Equal texts are encoded once."""
     distinct = list(dict.fromkeys(texts))
-    vectors = model.encode(distinct, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False, **kwargs)
+    options: dict[str, Any] = {"normalize_embeddings": True, "show_progress_bar": False, "batch_size": batch_size}
+    if task:
+        options["task"] = task
+    vectors = model.encode(distinct, **options)
     position = {text: row for row, text in enumerate(distinct)}
     return np.asarray(vectors, np.float32)[[position[text] for text in texts]]
 

@@ -32,7 +32,9 @@ def print_table(results: dict[str, Any], console: Console) -> None:
         label = "base" if stage["stage"] < 0 else f"stage {stage['stage']}\n{stage['name']}"
         table.add_row(label, *cells, f"{stage['tokens_per_word']:.2f}")
     console.print(table)
-    console.print("[dim]KoPairs test pairs and graded pairs, held-out translations; ± half a 95 % bootstrap interval[/]")
+    console.print(
+        "[dim]KoPairs test pairs and graded pairs, held-out translations; ± half a 95 % bootstrap interval[/]"
+    )
 
 
 def _cell(interval: dict[str, float]) -> str:

@@ -25,11 +25,13 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from koembed.adapters.bottleneck import sublayer_outputs
 from koembed.config import Training
+from koembed.models import backbone, input_rows, layer_count
 from koembed.training.objectives import Objective
 
 logger = logging.getLogger(__name__)
 
-SORTED_BATCHES = 50  # batches whose texts are sorted by length together: enough to pad little, few enough to stay random
+# Batches whose texts are sorted by length together: enough to pad little, few enough to stay random.
+SORTED_BATCHES = 50
 
 
 def train(
@@ -115,8 +117,7 @@ def forced_dropout(model: SentenceTransformer, probability: float) -> Iterator[N
         def drop(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
             return nn.functional.dropout(output, probability, training=module.training)
 
-        transformer = model[0].model
-        for linear in sublayer_outputs(transformer, transformer.config.get_text_config().num_hidden_layers):
+        for linear in sublayer_outputs(backbone(model), layer_count(backbone(model).config)):
             hooks.append(linear.register_forward_hook(drop))
     try:
         yield
@@ -134,7 +135,7 @@ def train_only(model: SentenceTransformer, what: str, first_new_row: int = 0) ->
         a handle to ``remove()`` after training, or None.
     """
     model.requires_grad_(what == "all")
-    weight = model[0].model.get_input_embeddings().weight
+    weight = input_rows(model)
     weight.requires_grad_(True)
     if what != "new_rows":
         return None
@@ -199,7 +200,9 @@ class ProgressBar(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             speed = self.progress.tasks[0].speed or 0.0
-            self.progress.update(self.bar, completed=state.global_step, rate=f"{speed * args.train_batch_size:.0f} ex/s")
+            self.progress.update(
+                self.bar, completed=state.global_step, rate=f"{speed * args.train_batch_size:.0f} ex/s"
+            )
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if logs and "loss" in logs:

@@ -51,10 +51,9 @@ class Judge:
 
     def score(self, model: SentenceTransformer, task: str | None = None) -> Scores:
         """Encode the whole select split once and score it; ``task`` selects a task adapter."""
-        options = {"task": task} if task else {}
-        first = encode(model, [pair.sentence1 for pair in self.pairs], **options)
-        second = encode(model, [pair.sentence2 for pair in self.pairs], **options)
-        english, korean = encode(model, self.english, **options), encode(model, self.korean, **options)
+        first = encode(model, [pair.sentence1 for pair in self.pairs], task=task)
+        second = encode(model, [pair.sentence2 for pair in self.pairs], task=task)
+        english, korean = encode(model, self.english, task=task), encode(model, self.korean, task=task)
         cosines = np.einsum("ij,ij->i", first, second)
         kind = np.array([pair.kind for pair in self.pairs])
         similar, graded = kind == "similar", kind == "graded"
@@ -104,8 +103,7 @@ def choose(
     admitted = {
         alpha: scores
         for alpha, scores in curve.items()
-        if scores.english >= floor
-        and (purpose == "retrieval" or _not_below(scores, before))
+        if scores.english >= floor and (purpose == "retrieval" or _not_below(scores, before))
     }
     alpha = max(admitted, key=lambda alpha: (admitted[alpha].quality(purpose), -alpha))
     return Verdict(alpha, purpose, curve)

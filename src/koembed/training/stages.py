@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from rich.console import Console
@@ -18,7 +17,7 @@ from koembed.adapters.model import AdaptedTransformer, AdapterSpec, adapted
 from koembed.config import Adapters, Config, Training
 from koembed.corpus.data import Corpus, load_bitext, load_corpus, load_words, locate_model
 from koembed.evaluation.metrics import encode
-from koembed.storage import open_model
+from koembed.models import input_rows, open_model
 from koembed.training.engine import train, train_only
 from koembed.training.gate import Interpolation, Judge, Purpose, Scores, Verdict, choose, snapshot
 from koembed.training.objectives import OBJECTIVES, Context, Objective
@@ -78,7 +77,7 @@ def stage1(shop: Workshop) -> Outcome:
     config = shop.config
     model = open_model(config.stage(0), config.model.max_length)
     before = snapshot(model)
-    first_new_row = shop.base[0].model.get_input_embeddings().num_embeddings
+    first_new_row = len(input_rows(shop.base))
     handle = train_only(model, config.stage1.trains, first_new_row)
     fit(shop, model, config.stage1, "stage 1", config.stage(1).with_name("trainer"))
     if handle:
@@ -110,7 +109,7 @@ def stage3(shop: Workshop) -> Outcome:
     }
     for task, settings in config.stage3.tasks.items():
         verdicts[task] = fit_adapter(shop, model, task, settings, f"stage 3 {task}", config.stage(3), is_task=True)
-    model[0].select()
+    cast(AdaptedTransformer, model[0]).select()
     return Outcome(model, {"gate": {name: verdict.as_dict() for name, verdict in verdicts.items()}})
 
 
@@ -127,7 +126,7 @@ def fit_adapter(
     is_task: bool = False,
 ) -> Verdict:
     """Add an adapter above those there are, train it alone, and let the gate choose its scale."""
-    module: AdaptedTransformer = model[0]
+    module = cast(AdaptedTransformer, model[0])
     module.add_adapter(AdapterSpec(name, settings.size, settings.activation, task=is_task))
     model.requires_grad_(False)
     module.freeze_except(name)
@@ -146,17 +145,16 @@ def fit_adapter(
 
 def fit(shop: Workshop, model: SentenceTransformer, settings: Training, label: str, directory: Path) -> None:
     """Build the stage's objectives and train on their mixture."""
-    objectives = build_objectives(shop, model, settings, shares=settings.objectives.items())
+    objectives = build_objectives(shop, model, settings, settings.objectives)
     for name, objective in objectives.items():
         logger.info("%s: %s with %d examples", label, name, len(objective.dataset))
     train(model, objectives, settings, directory, label, shop.config.seed, shop.console)
 
 
 def build_objectives(
-    shop: Workshop, model: SentenceTransformer, settings: Training, shares: Iterable[tuple[str, float]]
+    shop: Workshop, model: SentenceTransformer, settings: Training, shares: dict[str, float]
 ) -> dict[str, Objective]:
     """Each objective with its share of ``max_examples``."""
-    shares = dict(shares)
     total = sum(shares.values())
     rng = random.Random(shop.config.seed)
     return {

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from koembed.config import Vocab
 from koembed.errors import InputError
+from koembed.models import input_rows
 from koembed.vocab.graft import compose_hangul, graft_model, graft_wordpiece, unreachable
 from koembed.vocab.initialize import initialize_mean, initialize_random, initialize_semantic, semantic_space
 from koembed.vocab.learn import learn_wordpiece
@@ -82,7 +83,7 @@ def initialize(
     model: SentenceTransformer, base: Tokenizer, tokens: Sequence[str], settings: Vocab, seed: int
 ) -> Tensor:
     """First rows of the new tokens, float32 [tokens, hidden]."""
-    weight = model[0].model.get_input_embeddings().weight.detach().float().cpu()
+    weight = input_rows(model).detach().float().cpu()
     surfaces = [token.removeprefix("##") for token in tokens]
     if settings.initializer == "mean":
         return initialize_mean(base, weight, surfaces)
@@ -101,5 +102,5 @@ def tokens_per_word(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
 def unknown_per_word(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
     """Unknown tokens a word (split at white space)."""
     encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
-    unknown = getattr(tokenizer.model, "unk_token", None)
+    unknown = tokenizer.model.unk_token
     return sum(one.tokens.count(unknown) for one in encoded) / sum(len(text.split()) for text in texts)

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from koembed.errors import InputError
+from koembed.models import backbone, input_rows, transformer
 
 # Private use: BertNormalizer's clean_text has removed every such character before this one is put in.
 GUARD = "\ue000"
@@ -101,17 +102,16 @@ def graft_model(model: SentenceTransformer, tokenizer: Tokenizer, rows: Tensor) 
 
     The old rows stay bit for bit. Output embeddings, where a model ties them, follow the input matrix.
     """
-    transformer = model[0]
-    old = transformer.model.get_input_embeddings().weight
+    old = input_rows(model)
     size = tokenizer.get_vocab_size(with_added_tokens=True)
     first = size - len(rows)
     kept = old.detach().clone()[:first]
-    transformer.model.resize_token_embeddings(size, mean_resizing=False)
+    backbone(model).resize_token_embeddings(size, mean_resizing=False)
     with torch.no_grad():
-        weight = transformer.model.get_input_embeddings().weight
+        weight = input_rows(model)
         weight[: len(kept)] = kept
         weight[first:] = rows.to(weight.dtype)
-    transformer.processor = _fast_tokenizer(transformer.tokenizer, tokenizer)
+    transformer(model).processor = _fast_tokenizer(model.tokenizer, tokenizer)
 
 
 def _fast_tokenizer(old: PreTrainedTokenizerBase, tokenizer: Tokenizer) -> PreTrainedTokenizerFast:

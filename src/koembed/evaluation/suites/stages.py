@@ -21,6 +21,7 @@ from koembed.evaluation.metrics import (
     retrieval_accuracy,
     spearman,
 )
+from koembed.evaluation.significance import discrimination
 
 
 @dataclass
@@ -41,6 +42,23 @@ class Suite:
     resamples: int = 1_000
     batch_size: int = 64
 
+    def pairs_by_set(self) -> dict[str, list[tuple[str, str]]]:
+        """Sentence pairs of KoPairs by kind, and of every STS set by name."""
+        found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        for pair in self.pairs:
+            found[pair.kind].append((pair.sentence1, pair.sentence2))
+        for name, rows in self.sts.items():
+            found[name] = [(first, second) for first, second, _ in rows]
+        return dict(found)
+
+    def scores(self) -> dict[str, np.ndarray]:
+        """Gold scores of the graded sets: "graded" for KoPairs', the STS sets by name."""
+        graded = [pair.score for pair in self.pairs if pair.score is not None]
+        return {
+            "graded": np.array(graded),
+            **{name: np.array([s for *_, s in rows]) for name, rows in self.sts.items()},
+        }
+
 
 def load_suite(sts_files: list[Path], bitext: list[tuple[str, str]], resamples: int, batch_size: int) -> Suite:
     """KoPairs' test split and probes, the given translations, and every STS file under its own name.
@@ -53,46 +71,38 @@ def load_suite(sts_files: list[Path], bitext: list[tuple[str, str]], resamples: 
 
 
 def measure(model: SentenceTransformer, suite: Suite) -> dict[str, Any]:
-    """Every metric of the suite as ``{"value", "low", "high"}``, and the pairs' cosines for plots."""
-    results = {**_labelled(model, suite), **_graded(model, suite), **_retrieval(model, suite)}
+    """Every metric of the suite as ``{"value", "low", "high"}``, and below "cosines" those of every pair, by set."""
+    found = {name: cosines(model, pairs, suite.batch_size) for name, pairs in suite.pairs_by_set().items()}
+    scores = suite.scores()
+    results = {**_labelled(found, suite), **_retrieval(model, suite)}
+    ranking = {name: asdict(_ranking(found[name], scores[name], suite)) for name in scores}
+    results["spearman"] = ranking.pop("graded")
+    results["sts"] = ranking
     results["probes"] = {name: asdict(share) for name, share in _probes(model, suite).items()}
     results["tokens_per_word"] = fertility(model, [pair.sentence1 for pair in suite.pairs])
+    results["cosines"] = {name: values.round(5).tolist() for name, values in found.items()}
     return results
 
 
-def _labelled(model: SentenceTransformer, suite: Suite) -> dict[str, Any]:
-    of_kind: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for pair in suite.pairs:
-        of_kind[pair.kind].append((pair.sentence1, pair.sentence2))
-    similar, hard, plain = (cosines(model, of_kind[kind], suite.batch_size) for kind in ("similar", "hard", "plain"))
+def _labelled(found: dict[str, np.ndarray], suite: Suite) -> dict[str, Any]:
+    similar, hard, plain = (found[kind].astype(np.float64) for kind in ("similar", "hard", "plain"))
     different = np.concatenate([hard, plain])
-    metrics = {
-        "similar": bootstrap(np.mean, similar, resamples=suite.resamples),
-        "different": bootstrap(np.mean, different, resamples=suite.resamples),
-        "discrimination": bootstrap(_gap, similar, different, resamples=suite.resamples),
-        "auc": bootstrap(auc, similar, different, resamples=suite.resamples),
-        "auc_hard": bootstrap(auc, similar, hard, resamples=suite.resamples),
-        "auc_plain": bootstrap(auc, similar, plain, resamples=suite.resamples),
+    metrics: dict[str, tuple[Any, ...]] = {
+        "similar": (np.mean, similar),
+        "different": (np.mean, different),
+        "discrimination": (discrimination, similar, different),
+        "auc": (auc, similar, different),
+        "auc_hard": (auc, similar, hard),
+        "auc_plain": (auc, similar, plain),
     }
-    cosines_by_kind = {"similar": similar.tolist(), "hard": hard.tolist(), "plain": plain.tolist()}
-    return {**{name: asdict(metric) for name, metric in metrics.items()}, "cosines": cosines_by_kind}
+    return {
+        name: asdict(bootstrap(statistic, *groups, resamples=suite.resamples))
+        for name, (statistic, *groups) in metrics.items()
+    }
 
 
-def _gap(similar: np.ndarray, different: np.ndarray) -> float:
-    return float(similar.mean() - different.mean())
-
-
-def _graded(model: SentenceTransformer, suite: Suite) -> dict[str, Any]:
-    graded = [(pair.sentence1, pair.sentence2, pair.score or 0.0) for pair in suite.pairs if pair.kind == "graded"]
-    results = {"spearman": asdict(sts_spearman(model, graded, suite))}
-    results["sts"] = {name: asdict(sts_spearman(model, rows, suite)) for name, rows in suite.sts.items()}
-    return results
-
-
-def sts_spearman(model: SentenceTransformer, rows: list[tuple[str, str, float]], suite: Suite) -> Interval:
-    """Spearman between the cosines and the scores of graded pairs."""
-    predicted = cosines(model, [(first, second) for first, second, _ in rows], suite.batch_size)
-    table = np.column_stack([predicted, [score for *_, score in rows]])
+def _ranking(predicted: np.ndarray, scores: np.ndarray, suite: Suite) -> Interval:
+    table = np.column_stack([predicted, scores])
     return bootstrap(lambda rows: spearman(rows[:, 0], rows[:, 1]), table, resamples=suite.resamples)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from torch import nn
 
 from koembed.corpus.data import Corpus
@@ -37,10 +39,12 @@ class Context:
     examples: int
     rng: random.Random
 
-    @property
-    def distributed(self) -> bool:
-        """Whether several processes train: negatives are then gathered from all of them."""
-        return torch.distributed.is_available() and torch.distributed.is_initialized()
+    def in_batch_negatives(self, **options: Any) -> MultipleNegativesRankingLoss:
+        """InfoNCE at this temperature; where several processes train, the negatives are gathered from all of them."""
+        several = torch.distributed.is_available() and torch.distributed.is_initialized()
+        return MultipleNegativesRankingLoss(
+            self.model, scale=1 / self.temperature, gather_across_devices=several, **options
+        )
 
     def sample(self, what: str, rows: list) -> list:
         """At most ``examples`` of the rows, shuffled.

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from datasets import Dataset
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
 from koembed.training.objectives.base import Context, Objective
 
@@ -22,5 +21,5 @@ def infonce(context: Context) -> Objective:
     rows = context.sample("triplets (data.pairs)", context.corpus.triplets)
     anchors, positives, negatives = (list(column) for column in zip(*rows, strict=True))
     dataset = Dataset.from_dict({"anchor": anchors, "positive": positives, "hard_negative": negatives})
-    loss = MultipleNegativesRankingLoss(context.model, scale=1 / context.temperature, gather_across_devices=context.distributed)
+    loss = context.in_batch_negatives()
     return Objective(dataset, loss)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from datasets import Dataset
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
 from koembed.training.objectives.base import Context, Objective
 
@@ -23,5 +22,5 @@ def simcse(context: Context) -> Objective:
     Source: Gao, Yao and Chen 2021, "SimCSE: simple contrastive learning of sentence embeddings".
     """
     texts = context.sample("texts (data.texts)", context.corpus.texts)
-    loss = MultipleNegativesRankingLoss(context.model, scale=1 / context.temperature, gather_across_devices=context.distributed)
+    loss = context.in_batch_negatives()
     return Objective(Dataset.from_dict({"sentence1": texts, "sentence2": texts}), loss, needs_dropout=True)

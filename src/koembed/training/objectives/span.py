@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from datasets import Dataset
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
 from koembed.training.objectives.base import Context, Objective
 
@@ -24,7 +23,7 @@ def span(context: Context) -> Objective:
     texts = [text for text in context.corpus.texts if len(text.split()) >= SHORTEST]
     pairs = [_crop(text, context.rng) for text in context.sample("texts of six words and more (data.texts)", texts)]
     queries, rests = (list(side) for side in zip(*pairs, strict=True))
-    loss = MultipleNegativesRankingLoss(context.model, scale=1 / context.temperature, gather_across_devices=context.distributed)
+    loss = context.in_batch_negatives()
     return Objective(Dataset.from_dict({"query": queries, "text": rests}), loss)
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from datasets import Dataset
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
 from koembed.training.objectives.base import Context, Objective
 
@@ -20,11 +19,5 @@ def translation(context: Context) -> Objective:
     """
     pairs = context.sample("en-ko pairs (data.bitext)", context.corpus.bitext)
     dataset = Dataset.from_dict({"ko": [korean for _, korean in pairs], "en": [english for english, _ in pairs]})
-    loss = MultipleNegativesRankingLoss(
-        context.model,
-        scale=1 / context.temperature,
-        directions=("query_to_doc", "doc_to_query"),
-        partition_mode="per_direction",
-        gather_across_devices=context.distributed,
-    )
+    loss = context.in_batch_negatives(directions=("query_to_doc", "doc_to_query"), partition_mode="per_direction")
     return Objective(dataset, loss)
