@@ -7,14 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
-from tokenizers.models import BPE
+from tokenizers.models import WordLevel
 
 from conftest import KOREAN
 from koembed.config import Vocab
 from koembed.errors import InputError
 from koembed.vocab.expand import expand
-from koembed.vocab.graft import compose_hangul, graft_wordpiece, unreachable
-from koembed.vocab.learn import learn_wordpiece
+from koembed.vocab.graft import compose_hangul, unreachable
+from koembed.vocab.learn import family
+from koembed.vocab.learned import Learned
+from koembed.vocab.wordpiece import graft_wordpiece, learn_wordpiece
 
 HANGUL = range(0xAC00, 0xD7A4)
 JAMO = {*range(0x1100, 0x1200), *range(0x3130, 0x3190), *range(0xA960, 0xA980), *range(0xD7B0, 0xD800)}
@@ -56,13 +58,13 @@ def test_mixed_text_composes_only_hangul(composed):
 
 
 def test_every_new_token_is_reachable(composed, grown):
-    tokens = learn_wordpiece(composed, KOREAN * 5, 100, ["사과", "날씨"])
+    tokens = learn_wordpiece(composed, KOREAN * 5, 100, ["사과", "날씨"]).tokens
     assert unreachable(grown, tokens) == []
 
 
 def test_a_token_that_cannot_fire_is_found(composed):
     # The normaliser makes it lower case before it is looked up.
-    grown = graft_wordpiece(composed, ["한국", "NO한국"])
+    grown = graft_wordpiece(composed, Learned(["한국", "NO한국"], ["한국", "NO한국"]))
     assert unreachable(grown, ["한국", "NO한국"]) == ["NO한국"]
 
 
@@ -96,6 +98,6 @@ def test_old_rows_and_english_vectors_stay_bit_for_bit(bert_directory, initializ
     assert expansion.fertility[1] < expansion.fertility[0]
 
 
-def test_another_family_is_refused():
-    with pytest.raises(InputError, match="BPE"):
-        graft_wordpiece(Tokenizer(BPE()), ["한국"])
+def test_an_unknown_family_is_refused():
+    with pytest.raises(InputError, match="family WordLevel cannot be expanded"):
+        family(Tokenizer(WordLevel()))

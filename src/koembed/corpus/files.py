@@ -18,6 +18,12 @@ OPENERS: dict[str, Callable[..., IO[str]]] = {".xz": lzma.open, ".gz": gzip.open
 Row = dict[str, Any]
 
 
+class PlainTabs(csv.excel_tab):
+    """Tab-separated values in which a quotation mark is text."""
+
+    quoting = csv.QUOTE_NONE
+
+
 def rows(source: str, columns: tuple[str, ...], limit: int | None = None) -> Iterator[Row]:
     """The rows of a local file, or of the train split of a hub data set, streamed.
 
@@ -79,9 +85,8 @@ def _text_rows(lines: IO[str], kind: str, path: Path) -> Iterator[Row]:
             if line.strip():
                 yield _json_row(line, f"{path}, line {number}")
     else:
-        tabs = kind == ".tsv"
-        quoting = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
-        yield from csv.DictReader(lines, delimiter="\t" if tabs else ",", quoting=quoting)
+        dialect = csv.excel if kind == ".csv" else PlainTabs
+        yield from csv.DictReader(lines, dialect=dialect)
 
 
 def _json_row(line: str, where: str) -> Row:

@@ -13,9 +13,9 @@ from torch import Tensor
 from koembed.config import Vocab
 from koembed.errors import InputError
 from koembed.models import input_rows
-from koembed.vocab.graft import compose_hangul, graft_model, graft_wordpiece, unreachable
+from koembed.vocab.graft import compose_hangul, graft_model, unreachable
 from koembed.vocab.initialize import initialize_mean, initialize_random, initialize_semantic, semantic_space
-from koembed.vocab.learn import learn_wordpiece
+from koembed.vocab.learn import family
 
 SAMPLE = 2_000  # texts that fertility is measured on
 
@@ -64,31 +64,31 @@ def expand(
     base.no_truncation()
     base.no_padding()
     composed = compose_hangul(base)
-    tokens = learn_wordpiece(composed, texts, settings.pieces, words)
-    if not tokens:
+    learn, graft = family(composed)
+    learned = learn(composed, texts, settings.pieces, words)
+    if not learned.tokens:
         raise InputError("vocab: the corpus and the word list hold no Korean that the tokenizer lacks; nothing to add")
-    grown = graft_wordpiece(composed, tokens)
-    graft_model(model, grown, initialize(model, base, tokens, settings, seed))
+    grown = graft(composed, learned)
+    graft_model(model, grown, initialize(model, base, learned.surfaces, settings, seed))
     sample = texts[:SAMPLE]
     return Expansion(
-        tokens=tokens,
+        tokens=learned.tokens,
         initializer=settings.initializer,
         fertility=(tokens_per_word(base, sample), tokens_per_word(grown, sample)),
         unknown=(unknown_per_word(base, sample), unknown_per_word(grown, sample)),
-        unreachable=len(unreachable(grown, tokens)) / len(tokens),
+        unreachable=len(unreachable(grown, learned.tokens)) / len(learned.tokens),
     )
 
 
 def initialize(
-    model: SentenceTransformer, base: Tokenizer, tokens: Sequence[str], settings: Vocab, seed: int
+    model: SentenceTransformer, base: Tokenizer, surfaces: Sequence[str], settings: Vocab, seed: int
 ) -> Tensor:
-    """First rows of the new tokens, float32 [tokens, hidden]."""
+    """First rows of the new tokens, float32 [surfaces, hidden]."""
     weight = input_rows(model).detach().float().cpu()
-    surfaces = [token.removeprefix("##") for token in tokens]
     if settings.initializer == "mean":
         return initialize_mean(base, weight, surfaces)
     if settings.initializer == "random":
-        return initialize_random(weight, len(tokens), seed)
+        return initialize_random(weight, len(surfaces), seed)
     encode = semantic_space(settings.semantic_space)
     return initialize_semantic(base, weight, surfaces, encode, settings.top_k, settings.temperature)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
@@ -13,7 +12,6 @@ from tokenizers import Regex, Tokenizer, normalizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from koembed.errors import InputError
 from koembed.models import backbone, input_rows, transformer
 
 # Private use: BertNormalizer's clean_text has removed every such character before this one is put in.
@@ -60,22 +58,6 @@ def _composing_pairs() -> tuple[tuple[str, str], ...]:
 
 def _character_class(characters: Sequence[str]) -> str:
     return "[" + "".join(sorted(set(characters))) + "]"
-
-
-def graft_wordpiece(tokenizer: Tokenizer, tokens: Sequence[str]) -> Tokenizer:
-    """A copy of a WordPiece tokenizer with ``tokens`` appended to its vocabulary, ids following the highest.
-
-    Raises:
-        InputError: the tokenizer is of another family.
-    """
-    parts = json.loads(tokenizer.to_str())
-    if parts["model"]["type"] != "WordPiece":
-        raise InputError(f"tokenizer: family {parts['model']['type']} cannot be expanded yet; WordPiece can")
-    vocab: dict[str, int] = parts["model"]["vocab"]
-    first = 1 + max(*vocab.values(), *(token["id"] for token in parts["added_tokens"]))
-    for position, token in enumerate(tokens):
-        vocab[token] = first + position
-    return Tokenizer.from_str(json.dumps(parts, ensure_ascii=False))
 
 
 def unreachable(tokenizer: Tokenizer, tokens: Sequence[str]) -> list[str]:
