@@ -22,6 +22,7 @@ from koembed.training.engine import train, train_only
 from koembed.training.gate import Interpolation, Judge, Purpose, Scores, Verdict, choose, snapshot
 from koembed.training.objectives import OBJECTIVES, Context, Objective
 from koembed.vocab.expand import Expansion, expand
+from koembed.vocab.initialize import semantic_space
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,10 @@ class Workshop:
     @cached_property
     def judge(self) -> Judge:
         return Judge(self.base, load_bitext(self.config.data.bitext_select, "select"))
+
+    def space(self, texts: list[str]) -> np.ndarray:
+        """The semantic space's vectors, float32 [texts, dim], rows of length 1."""
+        return semantic_space(self.config.vocab.semantic_space)(texts)
 
     def teach(self, texts: list[str]) -> np.ndarray:
         """The untouched base's vectors, float32 [texts, hidden], rows of length 1."""
@@ -163,6 +168,7 @@ def build_objectives(
                 model=model,
                 corpus=shop.corpus,
                 teach=shop.teach,
+                space=shop.space,
                 temperature=settings.temperature,
                 examples=round(settings.max_examples * share / total),
                 rng=rng,

@@ -27,6 +27,7 @@ class Context:
         model: the model that trains.
         corpus: its training split only.
         teach: the untouched base's encoder, [texts] -> float32 [n, hidden], rows of length 1.
+        space: the semantic space (``vocab.semantic_space``), a teacher of similarities, in the same form.
         temperature: of InfoNCE's softmax.
         examples: how many examples to make at most.
         rng: the stage's own source of chance.
@@ -35,6 +36,7 @@ class Context:
     model: SentenceTransformer
     corpus: Corpus
     teach: Callable[[list[str]], NDArray[np.float32]]
+    space: Callable[[list[str]], NDArray[np.float32]]
     temperature: float
     examples: int
     rng: random.Random
