@@ -76,14 +76,14 @@ class Adapters(Training):
     trains: Literal["adapters"] = _setting("adapters", "parameters that move")
     size: Positive = _setting(256, "bottleneck width")
     activation: Literal["gelu", "identity"] = _setting("gelu", "between the down and the up projection")
-    learning_rate: Rate = _setting(1e-3, "peak of the learning rate")
+    learning_rate: Rate = _setting(3e-4, "peak of the learning rate")
 
 
 class Stage3(Section):
     language: Adapters = Adapters(objectives={"alignment": 1.0}, max_examples=8_000)
     tasks: dict[str, Adapters] = {
-        "sts": Adapters(objectives={"infonce": 0.5, "cosine": 0.5}, epochs=2),
-        "retrieval": Adapters(objectives={"span": 0.5, "infonce": 0.5}, max_examples=6_000),
+        "sts": Adapters(objectives={"cosine": 0.6, "infonce": 0.4}, max_examples=3_300, epochs=3),
+        "retrieval": Adapters(objectives={"span": 0.4, "translation": 0.4, "infonce": 0.2}, max_examples=8_000),
     }
 
 
@@ -115,8 +115,8 @@ class Config(Section):
     model: Model = Model()
     data: Data = Data()
     vocab: Vocab = Vocab()
-    stage1: Training = Training(objectives={"simcse": 0.6, "alignment": 0.4}, max_examples=20_000)
-    stage2: Adapters = Adapters(objectives={"infonce": 0.5, "cosine": 0.5}, epochs=2)
+    stage1: Training = Training(objectives={"simcse": 0.6, "alignment": 0.4}, max_examples=38_000)
+    stage2: Adapters = Adapters(objectives={"cosine": 0.8, "infonce": 0.2}, max_examples=2_500, epochs=4)
     stage3: Stage3 = Stage3()
     gate: Gate = Gate()
     evaluation: Evaluation = Evaluation()

@@ -45,7 +45,8 @@ class Workshop:
 
     @cached_property
     def corpus(self) -> Corpus:
-        return load_corpus(self.config.data, self.config.seed)
+        with self.console.status("reading the corpus; the first time, packages are downloaded"):
+            return load_corpus(self.config.data, self.config.seed)
 
     @cached_property
     def base(self) -> SentenceTransformer:
@@ -62,7 +63,8 @@ class Workshop:
 
     def space(self, texts: list[str]) -> np.ndarray:
         """The semantic space's vectors, float32 [texts, dim], rows of length 1."""
-        return semantic_space(self.config.vocab.semantic_space)(texts)
+        with self.console.status(f"encoding {len(texts):,} texts in the semantic space"):
+            return semantic_space(self.config.vocab.semantic_space)(texts)
 
     def teach(self, texts: list[str]) -> np.ndarray:
         """The untouched base's vectors, float32 [texts, hidden], rows of length 1."""

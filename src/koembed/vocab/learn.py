@@ -7,13 +7,19 @@ from collections.abc import Callable
 from tokenizers import Tokenizer
 
 from koembed.errors import InputError
+from koembed.vocab.bpe import graft_bpe, learn_bpe
 from koembed.vocab.learned import Learned
+from koembed.vocab.unigram import graft_unigram, learn_unigram
 from koembed.vocab.wordpiece import graft_wordpiece, learn_wordpiece
 
 Learn = Callable[..., Learned]  # (tokenizer, texts, size, words)
 Graft = Callable[[Tokenizer, Learned], Tokenizer]
 
-FAMILIES: dict[str, tuple[Learn, Graft]] = {"WordPiece": (learn_wordpiece, graft_wordpiece)}
+FAMILIES: dict[str, tuple[Learn, Graft]] = {
+    "BPE": (learn_bpe, graft_bpe),
+    "Unigram": (learn_unigram, graft_unigram),
+    "WordPiece": (learn_wordpiece, graft_wordpiece),
+}
 
 
 def family(tokenizer: Tokenizer) -> tuple[Learn, Graft]:

@@ -43,7 +43,7 @@ class Probe:
 
 
 def read(name: str) -> list[dict]:
-    """The rows of ``name``.jsonl as they stand: train, select, test or probes."""
+    """The rows of ``name``.jsonl as they stand: train, graded, select, test or probes."""
     text = files(__package__).joinpath(f"{name}.jsonl").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
@@ -63,6 +63,11 @@ def probes() -> tuple[Probe, ...]:
 def triplets() -> list[tuple[str, str, str]]:
     """(anchor, positive, hard negative) of the training split."""
     return [(row["anchor"], row["positive"], row["hard_negative"]) for row in read("train")]
+
+
+def graded() -> list[tuple[str, str, float]]:
+    """(sentence, sentence, score 0-5) of the training split."""
+    return [(row["sentence1"], row["sentence2"], row["score"]) for row in read("graded")]
 
 
 def dataset(split: Literal["train", "select", "test"]) -> Dataset:

@@ -1,0 +1,28 @@
+"""What several tests build from."""
+
+import random
+
+from conftest import KOREAN, PAIRS
+from sentence_transformers import SentenceTransformer
+
+from koembed.corpus.data import Corpus
+from koembed.evaluation.metrics import encode
+from koembed.training.objectives import Context
+
+TRIPLETS = [(KOREAN[i], KOREAN[(i + 1) % 6], KOREAN[(i + 2) % 6]) for i in range(6)]
+SCORED = [(KOREAN[i], KOREAN[(i + 1) % 6], i / 5) for i in range(6)]
+LONG = [f"{text} {KOREAN[0]}" for text in KOREAN]
+
+
+def context(model: SentenceTransformer, **changes) -> Context:
+    """Six examples of everything, the model as its own teacher."""
+    settings = {
+        "model": model,
+        "corpus": Corpus(texts=LONG, bitext=PAIRS, triplets=TRIPLETS, scored=SCORED),
+        "teach": lambda texts: encode(model, texts)[:, ::-1].copy(),
+        "space": lambda texts: encode(model, texts),
+        "temperature": 0.05,
+        "examples": 6,
+        "rng": random.Random(0),
+    }
+    return Context(**{**settings, **changes})
