@@ -2,9 +2,9 @@
 
 import random
 
-from conftest import KOREAN, PAIRS
 from sentence_transformers import SentenceTransformer
 
+from conftest import KOREAN, PAIRS
 from koembed.corpus.data import Corpus
 from koembed.evaluation.metrics import encode
 from koembed.training.objectives import Context

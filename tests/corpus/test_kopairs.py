@@ -48,7 +48,7 @@ PROBE = {
 
 
 def jsonl(**rows: list[dict[str, Any]]) -> dict[str, str]:
-    """The contents of the four files; those not given are empty."""
+    """The contents of the five files; those not given are empty."""
     return {split: "".join(json.dumps(row) + "\n" for row in rows.get(split, [])) for split in TEXTS}
 
 

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from conftest import KOREAN
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 from sentence_transformers import SentenceTransformer
 
+from conftest import KOREAN
 from koembed.config import Training
 from koembed.models import input_rows
 from koembed.training.engine import LengthGroupedBatchSampler, forced_dropout, train, train_only

@@ -11,6 +11,7 @@ from koembed.evaluation.metrics import encode
 from koembed.training.objectives import OBJECTIVES, Objective
 from support import LONG, context
 
+
 @pytest.fixture(scope="module")
 def model(bert_directory) -> SentenceTransformer:
     return SentenceTransformer(str(bert_directory), device="cpu").eval()
@@ -52,7 +53,9 @@ def test_simcse(model):
 
 def test_infonce_with_hard_negatives(model):
     objective = build("infonce", model)
-    anchors, positives, negatives = (vectors(objective, model, name) for name in ("anchor", "positive", "hard_negative"))
+    anchors, positives, negatives = (
+        vectors(objective, model, name) for name in ("anchor", "positive", "hard_negative")
+    )
     expected = infonce(anchors, np.concatenate([positives, negatives]))
     assert loss_of(objective, model) == pytest.approx(expected, rel=1e-3)
 
@@ -100,7 +103,9 @@ def test_cosent(model):
 
 def test_triplet(model):
     objective = build("triplet", model)
-    anchors, positives, negatives = (vectors(objective, model, name) for name in ("anchor", "positive", "hard_negative"))
+    anchors, positives, negatives = (
+        vectors(objective, model, name) for name in ("anchor", "positive", "hard_negative")
+    )
     margins = (anchors * negatives).sum(1) - (anchors * positives).sum(1) + 0.2
     assert loss_of(objective, model) == pytest.approx(np.maximum(margins, 0).mean(), rel=1e-3)
 
@@ -108,7 +113,9 @@ def test_triplet(model):
 def test_span_cuts_queries_out_of_their_texts(model):
     objective = build("span", model)
     for query, rest in zip(objective.dataset["query"], objective.dataset["text"], strict=True):
-        source = next(text for text in LONG if query in text and (rest == text or set(rest.split()) <= set(text.split())))
+        source = next(
+            text for text in LONG if query in text and (rest == text or set(rest.split()) <= set(text.split()))
+        )
         words = len(source.split())
         assert words // 3 <= len(query.split()) <= words // 2
     queries, texts = vectors(objective, model, "query"), vectors(objective, model, "text")
@@ -117,6 +124,11 @@ def test_span_cuts_queries_out_of_their_texts(model):
 
 def test_an_objective_without_data_says_what_it_needs(model):
     empty = Corpus(texts=[], bitext=[], triplets=[], scored=[])
-    for name, needed in {"simcse": "texts", "alignment": "en-ko pairs", "infonce": "triplets", "cosine": "scored"}.items():
+    for name, needed in {
+        "simcse": "texts",
+        "alignment": "en-ko pairs",
+        "infonce": "triplets",
+        "cosine": "scored",
+    }.items():
         with pytest.raises(InputError, match=f"objective needs .*{needed}"):
             build(name, model, corpus=empty)

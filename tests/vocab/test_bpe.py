@@ -129,7 +129,7 @@ def train_in_python(runs: Mapping[str, int], merges: int) -> list[Pair]:
             for pair in itertools.pairwise(new):
                 counts[pair] += weight
                 places[pair].add(number)
-        counts = +counts  # without those that are gone
+        del counts[best]
     return found
 
 

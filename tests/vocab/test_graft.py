@@ -58,14 +58,13 @@ def test_mixed_text_composes_only_hangul(composed):
 
 
 def test_every_new_token_is_reachable(composed, grown):
-    tokens = learn_wordpiece(composed, KOREAN * 5, 100, ["사과", "날씨"]).tokens
-    assert unreachable(grown, tokens) == []
+    assert unreachable(grown, learn_wordpiece(composed, KOREAN * 5, 100, ["사과", "날씨"])) == []
 
 
 def test_a_token_that_cannot_fire_is_found(composed):
     # The normaliser makes it lower case before it is looked up.
-    grown = graft_wordpiece(composed, Learned(["한국", "NO한국"], ["한국", "NO한국"]))
-    assert unreachable(grown, ["한국", "NO한국"]) == ["NO한국"]
+    learned = Learned(["한국", "NO한국"], ["한국", "NO한국"])
+    assert unreachable(graft_wordpiece(composed, learned), learned) == ["NO한국"]
 
 
 @settings(max_examples=200, deadline=None)

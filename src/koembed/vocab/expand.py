@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from koembed.models import input_rows
 from koembed.vocab.graft import compose_hangul, graft_model, unreachable
 from koembed.vocab.initialize import initialize_mean, initialize_random, initialize_semantic, semantic_space
 from koembed.vocab.learn import family
+from koembed.vocab.learned import Learned
 
 SAMPLE = 2_000  # texts that fertility is measured on
 
@@ -69,28 +71,38 @@ def expand(
     if not learned.tokens:
         raise InputError("vocab: the corpus and the word list hold no Korean that the tokenizer lacks; nothing to add")
     grown = graft(composed, learned)
-    graft_model(model, grown, initialize(model, base, learned.surfaces, settings, seed))
+    graft_model(model, grown, initialize(model, base, learned, settings, seed))
     sample = texts[:SAMPLE]
     return Expansion(
         tokens=learned.tokens,
         initializer=settings.initializer,
         fertility=(tokens_per_word(base, sample), tokens_per_word(grown, sample)),
         unknown=(unknown_per_word(base, sample), unknown_per_word(grown, sample)),
-        unreachable=len(unreachable(grown, learned.tokens)) / len(learned.tokens),
+        unreachable=len(unreachable(grown, learned)) / len(learned.tokens),
     )
 
 
-def initialize(
-    model: SentenceTransformer, base: Tokenizer, surfaces: Sequence[str], settings: Vocab, seed: int
-) -> Tensor:
-    """First rows of the new tokens, float32 [surfaces, hidden]."""
+def initialize(model: SentenceTransformer, base: Tokenizer, learned: Learned, settings: Vocab, seed: int) -> Tensor:
+    """First rows of the new tokens, float32 [new, hidden]."""
     weight = input_rows(model).detach().float().cpu()
     if settings.initializer == "mean":
-        return initialize_mean(base, weight, surfaces)
+        tokens = zip(learned.tokens, learned.surfaces, strict=True)
+        return initialize_mean(weight, [subtokens(base, token, surface) for token, surface in tokens])
     if settings.initializer == "random":
-        return initialize_random(weight, len(surfaces), seed)
+        return initialize_random(weight, len(learned.tokens), seed)
     encode = semantic_space(settings.semantic_space)
-    return initialize_semantic(base, weight, surfaces, encode, settings.top_k, settings.temperature)
+    return initialize_semantic(base, weight, learned.surfaces, encode, settings.top_k, settings.temperature)
+
+
+def subtokens(base: Tokenizer, token: str, surface: str) -> list[int]:
+    """Ids that the base cuts a new token into.
+
+    The token itself goes to the model, so that an inner piece gets no word-start mark; in WordPiece its text does,
+    since the base's normaliser decomposes Hangul.
+    """
+    if type(base.model).__name__ == "WordPiece":
+        return base.encode(surface, add_special_tokens=False).ids
+    return [piece.id for piece in base.model.tokenize(token)]
 
 
 def tokens_per_word(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
@@ -102,5 +114,6 @@ def tokens_per_word(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
 def unknown_per_word(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
     """Unknown tokens a word (split at white space)."""
     encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
-    unknown = tokenizer.model.unk_token
+    model = json.loads(tokenizer.to_str())["model"]
+    unknown = model["vocab"][model["unk_id"]][0] if model.get("unk_id") is not None else model.get("unk_token")
     return sum(one.tokens.count(unknown) for one in encoded) / sum(len(text.split()) for text in texts)

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from koembed.models import backbone, input_rows, transformer
+from koembed.vocab.learned import Learned
 
 # Private use: BertNormalizer's clean_text has removed every such character before this one is put in.
 GUARD = "\ue000"
@@ -60,20 +61,22 @@ def _character_class(characters: Sequence[str]) -> str:
     return "[" + "".join(sorted(set(characters))) + "]"
 
 
-def unreachable(tokenizer: Tokenizer, tokens: Sequence[str]) -> list[str]:
-    """Those of ``tokens`` that no text can produce: the token's own text does not encode to it.
+def unreachable(tokenizer: Tokenizer, learned: Learned) -> list[str]:
+    """Those of the new tokens that no text can produce.
 
-    A continuation (``##은``) is tried after each word start that could precede it: a single syllable.
+    A token fires when the normaliser leaves its text alone and the model cuts it into itself; a WordPiece continuation
+    (``##은``) when it does so after some single syllable.
     """
-    starts = [token for token, _ in tokenizer.get_vocab().items() if len(token) == 1 and "가" <= token <= "힣"]
-    return [token for token in tokens if not _fires(tokenizer, token, starts)]
+    starts = [token for token in tokenizer.get_vocab() if len(token) == 1 and "가" <= token <= "힣"]
+    tokens = zip(learned.tokens, learned.surfaces, strict=True)
+    return [token for token, surface in tokens if not _fires(tokenizer, token, surface, starts)]
 
 
-def _fires(tokenizer: Tokenizer, token: str, starts: Sequence[str]) -> bool:
-    text = token.removeprefix("##")
-    if text == token:
-        return tokenizer.encode(token, add_special_tokens=False).tokens == [token]
-    return any(token in tokenizer.encode(start + text, add_special_tokens=False).tokens for start in starts)
+def _fires(tokenizer: Tokenizer, token: str, surface: str, starts: Sequence[str]) -> bool:
+    if tokenizer.normalizer is not None and surface not in tokenizer.normalizer.normalize_str(surface):
+        return False
+    texts = [start + surface for start in starts] if token == f"##{surface}" else [token]
+    return any(tokenizer.model.tokenize(text)[-1].value == token for text in texts)
 
 
 def graft_model(model: SentenceTransformer, tokenizer: Tokenizer, rows: Tensor) -> None:

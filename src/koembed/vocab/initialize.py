@@ -26,13 +26,12 @@ def semantic_space(name: str) -> Encoder:
     return lambda texts: model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
 
 
-def initialize_mean(tokenizer: Tokenizer, weight: Tensor, surfaces: Sequence[str]) -> Tensor:
-    """The mean of the rows that the base tokenizer cuts each surface into; float32 [new, hidden].
+def initialize_mean(weight: Tensor, subtokens: Sequence[list[int]]) -> Tensor:
+    """The mean of the base's rows that each new token was cut into; of all rows where it had none. [new, hidden]
 
     Source: Hewitt 2021, "Initializing new word embeddings for pretrained language models".
     """
-    encoded = tokenizer.encode_batch(list(surfaces), add_special_tokens=False)
-    return torch.stack([weight[piece.ids].mean(0) if piece.ids else weight.mean(0) for piece in encoded])
+    return torch.stack([weight[ids].mean(0) if ids else weight.mean(0) for ids in subtokens])
 
 
 def initialize_random(weight: Tensor, count: int, seed: int) -> Tensor:

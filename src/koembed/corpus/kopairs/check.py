@@ -46,12 +46,19 @@ ALLOWED = {"phenomenon": _PHENOMENA.split(), "domain": _DOMAINS.split(), "kind":
 # The texts of a row, the first of which stands for it in template families, and its other keys.
 TEXTS = {
     "train": ["anchor", "positive", "hard_negative"],
+    "graded": ["sentence1", "sentence2"],
     "select": ["sentence1", "sentence2"],
     "test": ["sentence1", "sentence2"],
     "probes": ["base", "should_stay_close", "should_move_away"],
 }
 _PAIR = ["id", "kind", "score", "phenomenon", "domain"]
-LABELS = {"train": ["id", "phenomenon", "domain"], "select": _PAIR, "test": _PAIR, "probes": ["id", "phenomenon"]}
+LABELS = {
+    "train": ["id", "phenomenon", "domain"],
+    "graded": ["id", "score", "phenomenon", "domain"],
+    "select": _PAIR,
+    "test": _PAIR,
+    "probes": ["id", "phenomenon"],
+}
 
 
 @dataclass(frozen=True)
@@ -128,7 +135,7 @@ class Report:
 
 
 def check(texts: dict[str, str] | None = None, encode: Encoder | None = None) -> Report:
-    """Check the contents of the four files by name (default: the shipped ones; ``encode``: USE multilingual)."""
+    """Check the contents of the five files by name (default: the shipped ones; ``encode``: USE multilingual)."""
     folder = Path(__file__).parent
     rows, violations = parse(texts or {name: (folder / f"{name}.jsonl").read_text("utf-8") for name in TEXTS})
     sentences = [
@@ -242,7 +249,7 @@ def tables(report: Report) -> list[Table]:
         sizes.append([split, len(rows), len(texts), spread, *richness, frame])
     head = ["split", "rows", "sentences", "characters (min / median / max)", "words", "distinct", "share of distinct"]
     draw("Splits", [*head, "largest template family"], sizes)
-    scores = sorted({row["score"] for split in ("select", "test") for row in report.rows[split]} - {None})
+    scores = sorted({row["score"] for split in ("graded", "select", "test") for row in report.rows[split]} - {None})
     for key, values in {**ALLOWED, "score": scores}.items():
         splits = [split for split in TEXTS if key in LABELS[split]]
         counts = {split: report.count(split, key) for split in splits}

@@ -25,26 +25,24 @@ def distillation(context: Context) -> Objective:
 
     Source: Hofstätter et al. 2020 and Reimers and Gurevych 2020 train on a teacher's scores alike.
     """
-    texts = context.corpus.texts
+    texts = context.sample("texts (data.texts)", context.corpus.texts)
     vectors = torch.from_numpy(np.asarray(context.space(texts), np.float32))
-    firsts = torch.tensor(context.sample("texts (data.texts)", list(range(len(texts)))))
-    generator = torch.Generator().manual_seed(context.rng.getrandbits(32))
-    seconds = _partners(vectors, firsts, generator)
-    cosines = (vectors[firsts] * vectors[seconds]).sum(1).clamp(0, 1)
-    columns = {"sentence1": [texts[i] for i in firsts], "sentence2": [texts[i] for i in seconds]}
+    partners = _partners(vectors, torch.Generator().manual_seed(context.rng.getrandbits(32)))
+    cosines = (vectors * vectors[partners]).sum(1).clamp(0, 1)
+    columns = {"sentence1": texts, "sentence2": [texts[row] for row in partners]}
     return Objective(Dataset.from_dict({**columns, "label": cosines.tolist()}), CosineSimilarityLoss(context.model))
 
 
-def _partners(vectors: torch.Tensor, firsts: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Row of a partner for each row in ``firsts``, never the row itself; [n] of int64."""
-    count = min(NEIGHBOURS, len(vectors) - 1)
-    chance = torch.rand(len(firsts), generator=generator)
+def _partners(vectors: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Row of a partner for each row, never the row itself; [n] of int64."""
+    n = len(vectors)
+    count = min(NEIGHBOURS, n - 1)
+    chance = torch.rand(n, generator=generator)
     ranks = ((count + 1) ** chance).long().clamp(1, count)  # 1 is the nearest other text
-    strangers = torch.randint(1, len(vectors), (len(firsts),), generator=generator)
-    partners = (firsts + strangers) % len(vectors)
-    near = torch.rand(len(firsts), generator=generator) >= STRANGERS
+    partners = (torch.arange(n) + torch.randint(1, n, (n,), generator=generator)) % n
+    near = torch.rand(n, generator=generator) >= STRANGERS
     for rows in near.nonzero().flatten().split(1024):
-        scores = vectors[firsts[rows]] @ vectors.T
-        scores[torch.arange(len(rows)), firsts[rows]] = 2.0  # itself is rank 0
+        scores = vectors[rows] @ vectors.T
+        scores[torch.arange(len(rows)), rows] = 2.0  # itself is rank 0
         partners[rows] = scores.topk(count + 1).indices[torch.arange(len(rows)), ranks[rows]]
     return partners
