@@ -62,7 +62,7 @@ def read(path: Path, count: int) -> list[str]:
         return [line.rstrip("\n").split("\t")[0] for line in itertools.islice(lines, count)]
 
 
-def timed(work: Callable[[], Result], repeats: int = REPEATS) -> tuple[float, Result]:
+def timed(name: str, work: Callable[[], Result], repeats: int = REPEATS) -> tuple[float, Result]:
     """CPU seconds of all threads together, in the best of some runs, and what the work returned.
 
     CPU time bears other work on the machine, and flatters nobody: Rust's threads count in full.
@@ -72,6 +72,7 @@ def timed(work: Callable[[], Result], repeats: int = REPEATS) -> tuple[float, Re
         start = time.process_time()
         result = work()
         best = min(best, time.process_time() - start)
+    print(f"{name}: {best:.2f} s", flush=True)
     return best, result
 
 
@@ -132,15 +133,21 @@ def speed(tokenizer: Tokenizer, texts: list[str], size: int) -> dict[str, Any]:
         learner.train_from_iterator(texts, trainer)
 
     # The oracles are told how many merges to make: train() makes a quarter more than tokens.
-    ours, learned = timed(lambda: continued(base, counts, size, bpe.train))
-    heap, same = timed(lambda: continued(base, counts, size, lambda r, n: train_with_heap(r, n + n // 4)), repeats=1)
-    scratch, _ = timed(lambda: bpe.train(counts, size))
-    ours_few, learned_few = timed(lambda: continued(base, few, PYTHON_SIZE, bpe.train))
-    python, same_few = timed(
-        lambda: continued(base, few, PYTHON_SIZE, lambda r, n: train_in_python(r, n + n // 4)), repeats=1
+    ours, learned = timed("continued", lambda: continued(base, counts, size, bpe.train))
+    heap, same = timed(
+        "plain Python with a heap",
+        lambda: continued(base, counts, size, lambda r, n: train_with_heap(r, n + n // 4)),
+        repeats=1,
     )
-    texts_ours, _ = timed(lambda: bpe.learn_bpe(tokenizer, texts, size))
-    texts_scratch, _ = timed(from_texts)
+    scratch, _ = timed("scratch", lambda: bpe.train(counts, size))
+    ours_few, learned_few = timed("continued, few words", lambda: continued(base, few, PYTHON_SIZE, bpe.train))
+    python, same_few = timed(
+        "plain Python, few words",
+        lambda: continued(base, few, PYTHON_SIZE, lambda r, n: train_in_python(r, n + n // 4)),
+        repeats=1,
+    )
+    texts_ours, _ = timed("continued, from texts", lambda: bpe.learn_bpe(tokenizer, texts, size))
+    texts_scratch, _ = timed("scratch, from texts", from_texts)
     return {
         "bpe_vs_scratch": ours / scratch,
         "bpe_vs_scratch_from_texts": texts_ours / texts_scratch,

@@ -81,10 +81,10 @@ class Adapters(Training):
 
 
 class Stage3(Section):
-    language: Adapters = Adapters(objectives={"distillation": 1.0}, max_examples=8_000)
+    language: Adapters = Adapters(objectives={"distillation": 1.0}, max_examples=5_000)
     tasks: dict[str, Adapters] = {
-        "sts": Adapters(objectives={"cosine": 0.5, "distillation": 0.5}, max_examples=4_000, epochs=3),
-        "retrieval": Adapters(objectives={"translation": 0.6, "infonce": 0.2, "span": 0.2}, max_examples=10_000),
+        "sts": Adapters(objectives={"cosine": 0.5, "distillation": 0.5}, max_examples=4_000, epochs=2),
+        "retrieval": Adapters(objectives={"distillation": 0.5, "translation": 0.3, "span": 0.2}, max_examples=6_000),
     }
 
 
@@ -116,7 +116,7 @@ class Config(Section):
     model: Model = Model()
     data: Data = Data()
     vocab: Vocab = Vocab()
-    stage1: Training = Training(objectives={"simcse": 0.6, "alignment": 0.4}, max_examples=38_000)
+    stage1: Training = Training(objectives={"simcse": 0.6, "alignment": 0.4}, max_examples=30_000)
     stage2: Adapters = Adapters(objectives={"cosine": 1.0}, epochs=4)
     stage3: Stage3 = Stage3()
     gate: Gate = Gate()

@@ -37,7 +37,7 @@ class Scores:
 
     def quality(self, purpose: Purpose) -> float:
         """What the gate maximises, 0 to 1."""
-        return self.retrieval if purpose == "retrieval" else (self.spearman + self.auc) / 2
+        return self.retrieval if purpose == "retrieval" else (self.spearman + self.auc + self.retrieval) / 3
 
 
 class Judge:
