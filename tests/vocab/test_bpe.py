@@ -35,6 +35,7 @@ KOREAN = [
     "의사는 물을 자주 마시라고 말했다. (의사는) 뷁 똠양꿍",
     "학교 앞 도로에서 공사가 한창이다. 3월에 iPhone을 샀다.",
     "학교에서는 시장에서 산 사과를 먹는다ㅋㅋㅋㅋㅋ",
+    "두  칸  띄어  쓴  사과,  두  칸  띄어  쓴  사과",
     "café에서 학교에서의 東京은 12시에, 창문을 열어 두면",
 ]
 WORDS = ["인공지능", "대한민국", "뷁뷁이"]
@@ -268,6 +269,25 @@ def test_huge_counts_are_thinned_alike(monkeypatch):
     shown = Counter("".join(bpe._repeated({"ab": 9_000, "cd": 3_000, "ef": 1})).split())
     assert shown["ab"] == pytest.approx(3 * shown["cd"], abs=3)
     assert 900 <= shown.total() <= 1_000
+
+
+def test_no_piece_of_a_syllable_is_learned_that_another_script_shares(base):
+    # ㄱ and ㄅ (Bopomofo) share two bytes of three, ꥠ (Jamo) and ꥊ (Rejang) too.
+    learned = learn_bpe(base, ["ㄱㄴㄱㄴ ꥠꥡꥠꥡ ㄱㄴ ㅏㅑ"] * 9, 60)
+    grown = graft_bpe(base, learned)
+    assert learned.tokens
+    for text in ("ㄅㄆㄇ ㄅㄆ", "ꥊꥋ ꥊ"):
+        assert grown.encode(text).ids == base.encode(text).ids
+
+
+def test_a_merge_may_lead_to_a_token_of_the_base_and_never_moves_one_of_its_merges():
+    # 나다 is merged first, so the base never gets to 가나다, nor from there to 가나다라.
+    vocab = {token: row for row, token in enumerate(["<unk>", *"가나다라", "나다", "가나", "가나다", "가나다라"])}
+    base = Tokenizer(BPE(vocab, [("나", "다"), ("가", "나"), ("가나", "다"), ("가나다", "라")], unk_token="<unk>"))
+    assert base.encode("가나다라").tokens == ["가", "나다", "라"]
+    learned = learn_bpe(base, ["가나다라"] * 3, 5)
+    assert learned == Learned([], [], [("가", "나다")])
+    assert graft_bpe(base, learned).encode("가나다라").tokens == ["가나다라"]
 
 
 def test_bpe_with_word_end_marks_is_refused():
