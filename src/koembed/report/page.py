@@ -357,7 +357,9 @@ def _gates(note: Mapping[str, Any], config: Config) -> Iterator[dict[str, Any]]:
         title = f"Stage {note['stage']}, {name}"
         yield {
             "title": title,
-            "quality": "retrieval accuracy" if purpose == "retrieval" else "mean of Spearman and AUC",
+            "quality": "retrieval accuracy"
+            if purpose == "retrieval"
+            else "mean of Spearman, AUC and retrieval accuracy",
             "left_out": not alpha,
             "alpha": f"{alpha:g}",
             "reason": _reason(trials, alpha),

@@ -64,8 +64,8 @@ def _character_class(characters: Sequence[str]) -> str:
 def unreachable(tokenizer: Tokenizer, learned: Learned) -> list[str]:
     """Those of the new tokens that no text can produce.
 
-    A token fires when the normaliser leaves its text alone and the model cuts it into itself; a WordPiece continuation
-    (``##은``) when it does so after some single syllable.
+    A token fires when its text, as the normaliser leaves it, is cut into that token; a WordPiece continuation
+    (``##은``) when it is so after some single syllable.
     """
     starts = [token for token in tokenizer.get_vocab() if len(token) == 1 and "가" <= token <= "힣"]
     tokens = zip(learned.tokens, learned.surfaces, strict=True)
@@ -73,9 +73,11 @@ def unreachable(tokenizer: Tokenizer, learned: Learned) -> list[str]:
 
 
 def _fires(tokenizer: Tokenizer, token: str, surface: str, starts: Sequence[str]) -> bool:
-    if tokenizer.normalizer is not None and surface not in tokenizer.normalizer.normalize_str(surface):
-        return False
-    texts = [start + surface for start in starts] if token == f"##{surface}" else [token]
+    normal = tokenizer.normalizer.normalize_str(surface) if tokenizer.normalizer is not None else surface
+    if token == f"##{surface}":
+        texts = [start + normal for start in starts]
+    else:
+        texts = [token if surface in normal else token.replace(surface, normal)]
     return any(tokenizer.model.tokenize(text)[-1].value == token for text in texts)
 
 
