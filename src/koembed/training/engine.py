@@ -86,7 +86,7 @@ def train(
     needs_dropout = any(objective.needs_dropout for objective in objectives.values())
     checkpoint = get_last_checkpoint(str(directory)) if directory.is_dir() else None
     whole_length = model.max_seq_length
-    model.max_seq_length = min(settings.max_length, whole_length)
+    model.max_seq_length = min(settings.max_length, whole_length or settings.max_length)
     with forced_dropout(model, settings.dropout if needs_dropout else 0.0):
         trainer.train(resume_from_checkpoint=checkpoint)
     model.max_seq_length = whole_length
