@@ -52,7 +52,8 @@ def write_whole(path: Path, text: str) -> None:
             f"cannot write {path}: {error.strerror or error}; free space or choose another root"
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        if partial.exists():
+            partial.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:

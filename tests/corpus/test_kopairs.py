@@ -80,7 +80,13 @@ def test_sound_rows_pass() -> None:
         jsonl(train=[TRIPLET], select=[PAIR], test=[PAIR | {"id": "t", "score": 3, "kind": "graded"}], probes=[PROBE])
     )
     assert found == []
-    assert {split: len(there) for split, there in rows.items()} == {"train": 1, "select": 1, "test": 1, "probes": 1}
+    assert {split: len(there) for split, there in rows.items()} == {
+        "train": 1,
+        "graded": 0,
+        "select": 1,
+        "test": 1,
+        "probes": 1,
+    }
 
 
 @pytest.mark.parametrize(

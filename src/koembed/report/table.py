@@ -24,17 +24,17 @@ def print_table(results: dict[str, Any], console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("stage", min_width=12)
     names = list(results["stages"][0]["sts"])
-    headings = [*COLUMNS.values(), *(_sts_heading(name) for name in names), "tokens/\nword ↓"]
+    headings = [*COLUMNS.values(), *(_sts_heading(name) for name in names)]
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for stage in results["stages"]:
         cells = [_cell(stage[name]) for name in COLUMNS] + [_cell(stage["sts"][name]) for name in names]
         label = "base" if stage["stage"] < 0 else f"stage {stage['stage']}\n{stage['name']}"
-        table.add_row(label, *cells, f"{stage['tokens_per_word']:.2f}")
+        table.add_row(label, *cells)
     console.print(table)
-    console.print(
-        "[dim]KoPairs test pairs and graded pairs, held-out translations; ± half a 95 % bootstrap interval[/]"
-    )
+    tokens = ", ".join(f"{stage['tokens_per_word']:.2f}" for stage in results["stages"])
+    console.print(f"tokens a word, in this order: {tokens}")
+    console.print("[dim]KoPairs test and held-out translations; ± half a 95 % bootstrap interval[/]")
 
 
 def _sts_heading(name: str) -> str:

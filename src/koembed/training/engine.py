@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from datasets import Dataset, DatasetDict, Value
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -65,6 +66,8 @@ def train(
         bf16=settings.bf16 and has_bf16(),
         use_cpu=not on_gpu,
         dataloader_pin_memory=on_gpu,
+        # Gathered negatives must have one shape on all processes.
+        dataloader_drop_last=PartialState().num_processes > 1,
         batch_sampler=LengthGroupedBatchSampler,
         multi_dataset_batch_sampler=MultiDatasetBatchSamplers.PROPORTIONAL,
         prompts=model.prompts.get(model.default_prompt_name) if model.default_prompt_name else None,

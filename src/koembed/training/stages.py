@@ -174,6 +174,7 @@ def build_objectives(
                 temperature=settings.temperature,
                 examples=round(settings.max_examples * share / total),
                 rng=rng,
+                alone=len(shares) == 1,
             )
         )
         for name, share in shares.items()

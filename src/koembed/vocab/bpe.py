@@ -38,7 +38,8 @@ JOINABLE = re.compile(f" ?[{HANGUL}]+| ")
 # Bytes of UTF-8 that occur in no character outside those blocks.
 HANGUL_BYTES = re.compile(rb"[\xeb-\xed]|\xea[\xb0-\xbf]|\xe1[\x84-\x87]|\xe3\x85")
 
-DISTINCT = 2_000_000  # pre-tokens counted at a time, about 0.4 GB; past that the rarest are forgotten
+DISTINCT = 1_000_000  # pre-tokens counted at a time, about 0.2 GB; past that the rarest are forgotten
+TRAINED = 300_000  # pre-tokens trained on, the most frequent; the trainer needs about 1 KB for each
 FREQUENCY = 2  # what occurs once in the corpus is no pattern
 OCCURRENCES = 50_000_000  # pre-tokens shown to the trainer, whose counts have 32 bits
 
@@ -129,7 +130,7 @@ def learn_bpe(tokenizer: Tokenizer, texts: Iterable[str], size: int, words: Sequ
         InputError: the tokens carry a mark of their place in the word.
     """
     base = read_base(tokenizer)
-    counts = count_pretokens(base, texts)
+    counts = without_rarest(count_pretokens(base, texts), TRAINED)
     add_words(base, counts, words, size)
     runs, symbols = encode_runs(base, counts)
     return replay(base, train(runs, size), symbols, size)
@@ -166,7 +167,7 @@ def count_pretokens(base: Base, texts: Iterable[str]) -> dict[str, int]:
             if found(pretoken):
                 counts[pretoken] = counts.get(pretoken, 0) + 1
         if len(counts) > DISTINCT:
-            counts = _without_rarest(counts, DISTINCT // 2)
+            counts = without_rarest(counts, DISTINCT // 2)
     return counts
 
 
@@ -176,10 +177,19 @@ def _hangul_in_letters() -> str:
     return "|".join(LETTERS[lead] + LETTERS[second] for lead, second in sorted(leads))
 
 
-def _without_rarest(counts: Mapping[str, int], size: int) -> dict[str, int]:
-    """At most ``size`` of the counts, the highest; those equal to the first one left out go too."""
+def without_rarest(counts: dict[str, int], size: int) -> dict[str, int]:
+    """The ``size`` highest counts, of equals those that came first.
+
+    >>> without_rarest({"가": 1, "나": 2, "다": 1}, 2)
+    {'가': 1, '나': 2}
+    """
+    if len(counts) <= size:
+        return counts
     limit = sorted(counts.values(), reverse=True)[size]
-    return {pretoken: count for pretoken, count in counts.items() if count > limit}
+    higher = {pretoken for pretoken, count in counts.items() if count > limit}
+    equal = (pretoken for pretoken, count in counts.items() if count == limit)
+    higher.update(itertools.islice(equal, size - len(higher)))
+    return {pretoken: count for pretoken, count in counts.items() if pretoken in higher}
 
 
 def add_words(base: Base, counts: dict[str, int], words: Sequence[str], size: int) -> None:

@@ -31,6 +31,7 @@ class Context:
         temperature: of InfoNCE's softmax.
         examples: how many examples to make at most.
         rng: the stage's own source of chance.
+        alone: whether the stage has no other objective.
     """
 
     model: SentenceTransformer
@@ -40,10 +41,14 @@ class Context:
     temperature: float
     examples: int
     rng: random.Random
+    alone: bool = True
 
     def in_batch_negatives(self, **options: Any) -> MultipleNegativesRankingLoss:
-        """InfoNCE at this temperature; where several processes train, the negatives are gathered from all of them."""
-        several = torch.distributed.is_available() and torch.distributed.is_initialized()
+        """InfoNCE at this temperature, with the negatives of all processes where several train on this objective alone.
+
+        In a mixture, processes may be at different objectives in one step, and would wait for each other for ever.
+        """
+        several = self.alone and torch.distributed.is_available() and torch.distributed.is_initialized()
         return MultipleNegativesRankingLoss(
             self.model, scale=1 / self.temperature, gather_across_devices=several, **options
         )
