@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from koembed.errors import InputError
@@ -85,13 +84,3 @@ def sublayer_outputs(model: nn.Module, layers: int) -> list[nn.Linear]:
             raise InputError(f"model {type(model).__name__}: a layer lacks the output projections that adapters follow")
         found += ending[-2:]
     return found
-
-
-def count_parameters(module: nn.Module) -> int:
-    """Parameters that train."""
-    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
-
-
-def max_difference(before: Tensor, after: Tensor) -> float:
-    """Largest absolute difference; 0.0 says that nothing changed at all."""
-    return float(torch.max(torch.abs(before - after)))
