@@ -5,12 +5,14 @@ import random
 from sentence_transformers import SentenceTransformer
 
 from conftest import KOREAN, PAIRS
+from koembed.config import Training
 from koembed.corpus.data import Corpus
 from koembed.evaluation.metrics import encode
 from koembed.training.objectives import Context
 
 TRIPLETS = [(KOREAN[i], KOREAN[(i + 1) % 6], KOREAN[(i + 2) % 6]) for i in range(6)]
 SCORED = [(KOREAN[i], KOREAN[(i + 1) % 6], i / 5) for i in range(6)]
+PASSAGES = [(text.split()[0], f"{text} {text}") for text in KOREAN]
 LONG = [f"{text} {KOREAN[0]}" for text in KOREAN]
 
 
@@ -18,10 +20,10 @@ def context(model: SentenceTransformer, **changes) -> Context:
     """Six examples of everything, the model as its own teacher."""
     settings = {
         "model": model,
-        "corpus": Corpus(texts=LONG, bitext=PAIRS, triplets=TRIPLETS, scored=SCORED),
+        "corpus": Corpus(texts=LONG, bitext=PAIRS, triplets=TRIPLETS, scored=SCORED, passages=PASSAGES),
         "teach": lambda texts: encode(model, texts)[:, ::-1].copy(),
-        "space": lambda texts: encode(model, texts),
-        "temperature": 0.05,
+        "teachers": [lambda texts: encode(model, texts)],
+        "settings": Training(),
         "examples": 6,
         "rng": random.Random(0),
     }

@@ -37,9 +37,11 @@ def test_a_task_can_be_dropped_and_added():
     [
         ("stage1.learning_rat=1", "unknown key stage1.learning_rat; known here: trains, objectives"),
         ("stage2.sise=1", "unknown key stage2.sise"),
+        ("vocab.size=0", r"vocab.size: input should be greater than 0 \(got 0\)"),
+        ("stage3.tasks.all={fuses: [sts, chat]}", r"stage3: task all fuses chat; put it after those it fuses$"),
         ("stage1.epochs=many", "stage1.epochs: .*number.*'many'"),
         ("stage1.batch_size=0", "stage1.batch_size: .*greater than 0"),
-        ("vocab.initializer=magic", "vocab.initializer: .*'mean', 'random' or 'semantic'"),
+        ("vocab.initializer=magic", "vocab.initializer: .*'focus' or 'distill'"),
         ("stage1", "write key.path=value"),
         ("seed.x.y=1", "seed"),
     ],

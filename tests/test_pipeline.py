@@ -19,7 +19,7 @@ from koembed.config import Config, load_config
 
 SMALL = [
     "vocab.initializer=mean",
-    "vocab.pieces=60",
+    "vocab.size=60",
     "vocab.words=0",
     "stage1.max_examples=24",
     "stage2.max_examples=32",

@@ -1,4 +1,4 @@
-"""The command line: ``koembed run | expand | train | evaluate | data``."""
+"""The command line: ``koembed run | expand | train | evaluate | inspect | data``."""
 
 from __future__ import annotations
 
@@ -82,6 +82,27 @@ def evaluate(overrides: Overrides = None, config: ConfigOption = None) -> None:
     pipeline.evaluate(load_config(config, overrides), console())
 
 
+@app.command()
+def inspect(
+    model: Annotated[str, typer.Argument(help="Directory, hub id, or pypi:NAME of a packaged model.")],
+    against: Annotated[str | None, typer.Option(metavar="BASE", help="The model that it was made from.")] = None,
+    text: Annotated[str | None, typer.Option(metavar="FILE", help="Korean texts; without it KoPairs' test.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="End with one JSON line, in place of the table.")] = False,
+) -> None:
+    """Check a model's tokenizer, rows and pooling; exit 1 when a gate fails."""
+    from koembed.corpus.data import locate_model
+    from koembed.models import open_model
+    from koembed.report.inspection import print_inspection
+    from koembed.vocab.inspect import inspect, korean_texts
+
+    texts = korean_texts(text)
+    base = None if against is None else open_model(locate_model(against))
+    found = inspect(open_model(locate_model(model)), texts, base)
+    names = {"inspected": model, "against": against, "texts": text or "kopairs"}
+    if not print_inspection(found, names, console(), as_json):
+        raise typer.Exit(1)
+
+
 @data_app.command("check-pairs")
 def check_pairs(as_json: Annotated[bool, typer.Option("--json", help="End with one JSON line.")] = False) -> None:
     """Check KoPairs, the labelled pairs that ship with koembed; exit 1 when a gate fails."""
@@ -111,7 +132,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
+    for library in ("sentence_transformers", "huggingface_hub"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     try:
         sys.exit(app(arguments, standalone_mode=False) or 0)

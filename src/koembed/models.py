@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules.transformer import Transformer
+from tokenizers import Tokenizer
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -17,7 +19,8 @@ def open_model(name: str | Path, max_length: int | None = None, prompt: str = ""
     """A sentence-transformers model from a directory or a hub id, float32, on the CPU or the process's GPU.
 
     Args:
-        max_length: tokens a text is cut to, if the model itself takes more.
+        max_length: tokens a text is cut to, if the model has positions for as many. It may be more than the model's
+            own setting: all-MiniLM cuts at 256 tokens and has 512 positions.
         prompt: text put before every input.
 
     Raises:
@@ -25,15 +28,28 @@ def open_model(name: str | Path, max_length: int | None = None, prompt: str = ""
     """
     try:
         model = SentenceTransformer(str(name), trust_remote_code=True, model_kwargs={"dtype": "float32"})
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"model {name}: cannot be opened ({reason}); name a sentence-transformers model") from error
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise InputError(_explain(Path(name), error)) from error
     if max_length:
-        model.max_seq_length = min(max_length, model.max_seq_length or max_length)
+        model.max_seq_length = min(max_length, positions(backbone(model)))
     if prompt:
         model.prompts["default"] = prompt
         model.default_prompt_name = "default"
     return model
+
+
+def _explain(place: Path, error: Exception) -> str:
+    """What is wrong with a model that does not open; transformers does not say so of a damaged tokenizer."""
+    advice = "name a sentence-transformers model"
+    if isinstance(error, SafetensorError):
+        advice = "the file of its weights is damaged: copy it again"
+    elif (tokenizer := place / "tokenizer.json").is_file():
+        try:
+            Tokenizer.from_file(str(tokenizer))
+        except Exception as damage:  # `tokenizers` raises nothing more special
+            error, advice = damage, "its tokenizer.json is damaged: copy it again"
+    reason = " ".join(str(error).split())[:160]
+    return f"model {place}: cannot be opened ({reason}); {advice}"
 
 
 def transformer(model: SentenceTransformer) -> Transformer:
@@ -51,6 +67,23 @@ def layer_count(config: Any) -> int:
     return config.get_text_config().num_hidden_layers
 
 
+def positions(network: PreTrainedModel) -> int:
+    """Tokens that a model has positions for; XLM-R's and RoBERTa's first ones are never used."""
+    first = 0
+    for name, module in network.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            first = module.padding_idx + 1
+    return network.config.get_text_config().max_position_embeddings - first
+
+
 def input_rows(model: SentenceTransformer) -> nn.Parameter:
     """The input embedding matrix, [rows, hidden]."""
     return cast(nn.Parameter, backbone(model).get_input_embeddings().weight)
+
+
+def output_rows(model: SentenceTransformer) -> nn.Parameter | None:
+    """The output embedding matrix, [rows, hidden], where the model has one of its own, not tied to the input's."""
+    head = backbone(model).get_output_embeddings()
+    if head is None or head.weight is input_rows(model):
+        return None
+    return cast(nn.Parameter, head.weight)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from koembed.evaluation.suites.stages import load_suite, measure
 from koembed.models import open_model
 from koembed.report.page import write_report
 from koembed.report.table import print_table
-from koembed.storage import STAGE_FILE, read_json, whole_directory, write_json
+from koembed.storage import STAGE_FILE, cannot_write, read_json, whole_directory, write_json
 from koembed.training.stages import STAGES, Outcome, Workshop
 
 logger = logging.getLogger(__name__)
@@ -79,6 +80,8 @@ def make_stage(shop: Workshop, number: int) -> None:
         }
         if PartialState().is_main_process:
             save(outcome, notes, config.stage(number))
+            for training in config.stage(number).parent.glob("trainer*"):
+                shutil.rmtree(training)  # done: only an interrupted one is to be continued
         PartialState().wait_for_everyone()
         logger.info("stage %d done in %.0f s", number, notes["seconds"])
     for name, verdict in outcome.notes.get("gate", {}).items():
@@ -116,8 +119,9 @@ def evaluate(config: Config, console: Console) -> dict[str, Any]:
     """
     settings = config.evaluation
     with logging_to(config.root / config.paths.logs / EVALUATION_LOG):
-        bitext = load_bitext(config.data.bitext_test, "test")
-        suite = load_suite(settings.sts, bitext, settings.bootstrap, settings.batch_size)
+        with console.status("reading the translations; the first time, packages are downloaded"):
+            bitext = load_bitext(config.data.bitext_test, "test")
+        suite = load_suite(settings, bitext)
         known = _known_results(config)
         shop = Workshop(config, console)
         stages: list[dict[str, Any]] = []
@@ -163,8 +167,11 @@ def logging_to(file: Path) -> Iterator[None]:
     if not PartialState().is_main_process:
         yield
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(file, encoding="utf-8")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(file, encoding="utf-8")
+    except OSError as error:
+        raise cannot_write(file, error) from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     root = logging.getLogger("koembed")
     root.addHandler(handler)

@@ -10,9 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from koembed.errors import InputError
 
 STAGE_FILE = "stage.json"
+
+
+def cannot_write(path: Path, error: OSError | SafetensorError) -> InputError:
+    """What the user is told of a place that cannot be written to."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return InputError(f"cannot write {path}: {reason}; free space or choose another root")
 
 
 @contextmanager
@@ -28,10 +36,8 @@ def whole_directory(path: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
         yield partial
         os.replace(partial, path)
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror or error}; free space or choose another root"
-        ) from error
+    except (OSError, SafetensorError) as error:
+        raise cannot_write(path, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -48,9 +54,7 @@ def write_whole(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)
     except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror or error}; free space or choose another root"
-        ) from error
+        raise cannot_write(path, error) from error
     finally:
         if partial.exists():
             partial.unlink()

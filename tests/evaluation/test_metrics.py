@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import ndcg_score, roc_auc_score
 
-from koembed.evaluation.metrics import auc, bootstrap, retrieval_accuracy, spearman
+from koembed.evaluation.metrics import auc, bootstrap, ndcg, retrieval_accuracy, spearman
 
 values = st.lists(st.integers(-5, 5).map(float), min_size=3, max_size=40)
 
@@ -41,3 +41,12 @@ def test_bootstrap_covers_the_mean_about_as_often_as_it_says():
         assert interval.low <= interval.value <= interval.high
         hits += interval.low <= 3 <= interval.high
     assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_ndcg_equals_scikit_learn():
+    generator = np.random.default_rng(0)
+    queries, documents = generator.normal(size=(30, 4)), generator.normal(size=(30, 4))
+    scores = queries @ documents.T
+    expected = [ndcg_score([own], [row], k=10) for own, row in zip(np.eye(30), scores, strict=True)]
+    assert ndcg(queries, documents) == pytest.approx(expected)
+    assert 0 < ndcg(queries, documents).mean() < 1

@@ -1,3 +1,6 @@
+import io
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -6,13 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 from sentence_transformers import SentenceTransformer
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from conftest import KOREAN
 from koembed.config import Training
-from koembed.models import input_rows
-from koembed.training.engine import LengthGroupedBatchSampler, forced_dropout, train, train_only
+from koembed.models import backbone
+from koembed.training.engine import LengthGroupedBatchSampler, forced_dropout, train
 from koembed.training.gate import snapshot
 from koembed.training.objectives import OBJECTIVES
+from koembed.training.trainable import train_only
 from support import context
 
 
@@ -25,26 +30,42 @@ def changed(before: dict[str, torch.Tensor], model: SentenceTransformer) -> set[
     return {name for name, value in snapshot(model).items() if not torch.equal(value, before[name])}
 
 
-def test_frozen_rows_stay_bit_for_bit(bert_directory, tmp_path):
-    model = SentenceTransformer(str(bert_directory), device="cpu")
-    before = snapshot(model)
-    first_new_row = model.tokenizer.convert_tokens_to_ids("##\u1161")  # jamo inside words come after it
-    handle = train_only(model, "new_rows", first_new_row)
-    fit(model, tmp_path, learning_rate=0.01, epochs=3, batch_size=4)
+@pytest.mark.parametrize("trains", ["all", "new_rows"])
+def test_embeddings_have_their_own_learning_rate(model_directory, tmp_path, trains):
+    """Both groups follow the same schedule, and neither decays."""
+    model = SentenceTransformer(str(model_directory), device="cpu")
+    settings = Training(trains=trains, learning_rate=1e-3, embedding_learning_rate=4e-3, warmup=0)
+    with train_only(model, settings, first_new_row=5):
+        embeddings = set(backbone(model).get_input_embeddings().parameters())
+        seen = list_groups(model, settings, tmp_path)
+    for group in seen:
+        assert group["weight_decay"] == 0
+        assert group["initial_lr"] == (4e-3 if embeddings & set(group["params"]) else 1e-3)
+    assert {id(weight) for group in seen for weight in group["params"]} >= {
+        id(weight) for weight in embeddings if weight.requires_grad
+    }
+
+
+def list_groups(model: SentenceTransformer, settings: Training, folder) -> list[dict]:
+    """The optimizer's parameter groups of a training, those without parameters left out."""
+    groups: list[dict] = []
+    handle = register_optimizer_step_pre_hook(
+        lambda optimizer, *_: groups.__setitem__(slice(None), optimizer.param_groups)
+    )
+    objective = OBJECTIVES["simcse"](context(model))
+    train(model, {"simcse": objective}, settings, folder, "test", seed=0, console=Console(quiet=True))
     handle.remove()
-    (name,) = changed(before, model)
-    assert "word_embeddings" in name
-    rows = input_rows(model)
-    assert torch.equal(rows[:first_new_row], before[name][:first_new_row])
-    assert not torch.equal(rows[first_new_row:], before[name][first_new_row:])
+    return [group for group in groups if group["params"]]
 
 
-def test_embeddings_train_alone(bert_directory, tmp_path):
+@pytest.mark.parametrize("bf16", [True, False])
+def test_a_trained_model_computes_in_float32(bert_directory, tmp_path, bf16):
     model = SentenceTransformer(str(bert_directory), device="cpu")
-    before = snapshot(model)
-    train_only(model, "embeddings")
-    fit(model, tmp_path, learning_rate=0.01, batch_size=4)
-    assert all("word_embeddings" in name for name in changed(before, model))
+    before, vectors = snapshot(model), model.encode(KOREAN)
+    for part in "ab":
+        fit(model, tmp_path / part, bf16=bf16)
+    model.load_state_dict(before)
+    np.testing.assert_array_equal(model.encode(KOREAN), vectors)
 
 
 def test_dropout_is_forced_where_there_is_none(qwen3_directory):
@@ -90,14 +111,26 @@ def test_batches_hold_texts_of_about_one_length():
     assert firsts != sorted(firsts)
 
 
-@pytest.mark.parametrize("again", [False, True])
-def test_a_killed_training_continues_from_its_checkpoint(bert_directory, tmp_path, again):
+def test_a_killed_training_continues_from_its_checkpoint(bert_directory, tmp_path):
+    settings = {"batch_size": 2, "save_steps": 2}
     model = SentenceTransformer(str(bert_directory), device="cpu")
-    train_only(model, "all")
-    fit(model, tmp_path, epochs=2, batch_size=2, save_steps=2)
-    assert any(path.name.startswith("checkpoint-") for path in tmp_path.iterdir())
-    if again:
-        before = snapshot(model)
-        resumed = SentenceTransformer(str(bert_directory), device="cpu")
-        fit(resumed, tmp_path, epochs=2, batch_size=2, save_steps=2)
-        assert changed(before, resumed) == set()  # nothing was left to do: the last step's weights came back
+    fit(model, tmp_path, **settings)
+    assert list(tmp_path.rglob("checkpoint-3"))
+    resumed = SentenceTransformer(str(bert_directory), device="cpu")
+    fit(resumed, tmp_path, **settings)
+    assert changed(snapshot(model), resumed) == set()  # nothing was left to do: the last step's weights came back
+
+
+def test_other_settings_start_afresh(bert_directory, tmp_path):
+    models = [SentenceTransformer(str(bert_directory), device="cpu") for _ in range(2)]
+    for model, rate in zip(models, (0.01, 0.02), strict=True):
+        fit(model, tmp_path, learning_rate=rate, batch_size=4)
+    assert changed(snapshot(models[0]), models[1])
+
+
+def test_off_a_terminal_a_training_prints_one_line(bert_directory, tmp_path):
+    model, printed = SentenceTransformer(str(bert_directory), device="cpu"), io.StringIO()
+    objective = OBJECTIVES["simcse"](context(model))
+    settings = Training(batch_size=2, accumulation=3)
+    train(model, {"simcse": objective}, settings, tmp_path, "stage 1", seed=0, console=Console(file=printed))
+    assert re.fullmatch(r"stage 1: 1 steps in \d+ s, \d+ examples a second\n", printed.getvalue())

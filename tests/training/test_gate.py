@@ -43,6 +43,35 @@ def test_of_equals_the_smallest_wins():
     assert choose(score_at, steps, english_floor=0.9).alpha == 0
 
 
+def test_refused_strengths_carry_their_reasons():
+    score_at, steps = curve((0.5, 0.2, 1), (0.6, 0.3, 0.95), (0.4, 0.3, 0.8), (0.7, 0.1, 1), (0.4, 0.1, 0.5))
+    points = choose(score_at, steps, english_floor=0.9).as_dict()["curve"]
+    assert [point["refused"] for point in points] == [
+        None,
+        None,
+        "English fell below 0.90 and Spearman fell",
+        "discrimination fell",
+        "English fell below 0.90 and discrimination fell and Spearman fell",
+    ]
+    points = choose(score_at, steps, english_floor=0.9, purpose="retrieval").as_dict()["curve"]
+    english = "English fell below 0.90"
+    assert [point["refused"] for point in points] == [None, None, english, None, english]
+
+
+def test_what_cannot_be_scored_is_refused():
+    score_at, steps = curve((0.5, 0.2, 1), (float("nan"), 0.3, float("nan")))
+    verdict = choose(score_at, steps, english_floor=0.9)
+    assert verdict.alpha == 0
+    assert verdict.refused[1.0] == "English fell below 0.90 and Spearman fell"
+
+
+def test_english_that_was_lost_before_is_not_asked_for_again():
+    score_at, steps = curve((0.5, 0.2, 0.8), (0.6, 0.3, 0.85), (0.7, 0.4, 0.79))
+    verdict = choose(score_at, steps, english_floor=0.9)
+    assert verdict.alpha == 0.5
+    assert verdict.refused == {0.0: None, 0.5: None, 1.0: "English fell below 0.80"}
+
+
 def test_interpolation_is_exact_at_both_ends_and_linear_between(bert_directory):
     model = SentenceTransformer(str(bert_directory), device="cpu")
     before, first = snapshot(model), model.encode(KOREAN)
@@ -64,7 +93,10 @@ def test_interpolation_is_exact_at_both_ends_and_linear_between(bert_directory):
 
 def test_the_judge_finds_the_base_unchanged(bert_directory):
     base = SentenceTransformer(str(bert_directory), device="cpu")
-    scores = Judge(base, PAIRS).score(base)
+    scored = [(KOREAN[i], KOREAN[i + 1], float(i)) for i in range(4)]
+    judge = Judge(base, PAIRS, scored, [("창문", KOREAN[0]), ("기차표", KOREAN[2])])
+    scores = judge.score(base)
+    assert judge.score(base, "retrieval").retrieval != scores.retrieval  # the passages count
     assert scores.english == pytest.approx(1)
     assert -1 <= scores.spearman <= 1
     assert 0 <= scores.auc <= 1

@@ -1,135 +1,246 @@
-"""Every objective against its formula in float64, on the vectors the model itself gives."""
+"""Every objective against its formula in float64, on the vectors that a float64 model gives."""
 
 import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from conftest import PAIRS
+from koembed.config import Training
 from koembed.corpus.data import Corpus
 from koembed.errors import InputError
-from koembed.evaluation.metrics import encode
-from koembed.training.objectives import OBJECTIVES, Objective
-from support import LONG, context
+from koembed.training.objectives import OBJECTIVES, Objective, build
+from support import LONG, PASSAGES, context
+
+REL = 1e-6  # labels are float32, everything else float64
 
 
 @pytest.fixture(scope="module")
 def model(bert_directory) -> SentenceTransformer:
-    return SentenceTransformer(str(bert_directory), device="cpu").eval()
+    return SentenceTransformer(str(bert_directory), device="cpu").double().eval()
 
 
-def build(name: str, model: SentenceTransformer, **changes) -> Objective:
-    return OBJECTIVES[name](context(model, **changes))
-
-
-def loss_of(objective: Objective, model: SentenceTransformer) -> float:
-    """The loss of all examples as one batch, dropout off."""
+def loss_of(objective: Objective, model: SentenceTransformer) -> torch.Tensor:
+    """The loss of all examples as one batch."""
     dataset = objective.dataset
     columns = [name for name in dataset.column_names if name != "label"]
     features = [model.preprocess(list(dataset[name])) for name in columns]
-    labels = torch.tensor(np.array(dataset["label"]), dtype=torch.float32) if "label" in dataset.column_names else None
+    return objective.loss(features, torch.tensor(dataset["label"][:]) if "label" in dataset.column_names else None)
+
+
+def close(objective: Objective, model: SentenceTransformer, expected: float) -> bool:
     with torch.no_grad():
-        return float(objective.loss(features, labels))
+        return float(loss_of(objective, model)) == pytest.approx(expected, rel=REL)
 
 
-def vectors(objective: Objective, model: SentenceTransformer, column: str) -> np.ndarray:
-    return encode(model, list(objective.dataset[column])).astype(np.float64)
+def vectors(objective: Objective, model: SentenceTransformer, *columns: str) -> list[np.ndarray]:
+    """float64 [examples, hidden] for each column, rows of length 1."""
+    texts = [list(objective.dataset[column]) for column in columns]
+    with torch.no_grad():
+        return [model(model.preprocess(column))["sentence_embedding"].numpy() for column in texts]
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def infonce(anchors: np.ndarray, candidates: np.ndarray, temperature: float = 0.05) -> float:
     """-mean log softmax of each anchor's own candidate."""
     scores = anchors @ candidates.T / temperature
-    peak = scores.max(1, keepdims=True)
-    logs = scores - peak - np.log(np.exp(scores - peak).sum(1, keepdims=True))
-    return -float(np.mean(np.diag(logs[:, : len(anchors)])))
-
-
-def test_simcse(model):
-    objective = build("simcse", model)
-    assert objective.needs_dropout
-    assert objective.dataset["sentence1"] == objective.dataset["sentence2"]
-    same = vectors(objective, model, "sentence1")
-    assert loss_of(objective, model) == pytest.approx(infonce(same, same), rel=1e-3)
-
-
-def test_infonce_with_hard_negatives(model):
-    objective = build("infonce", model)
-    anchors, positives, negatives = (
-        vectors(objective, model, name) for name in ("anchor", "positive", "hard_negative")
-    )
-    expected = infonce(anchors, np.concatenate([positives, negatives]))
-    assert loss_of(objective, model) == pytest.approx(expected, rel=1e-3)
-
-
-def test_translation_goes_both_ways(model):
-    objective = build("translation", model)
-    korean, english = vectors(objective, model, "ko"), vectors(objective, model, "en")
-    expected = (infonce(korean, english) + infonce(english, korean)) / 2
-    assert loss_of(objective, model) == pytest.approx(expected, rel=1e-3)
-
-
-def test_alignment_draws_both_sides_to_the_teachers_english(model):
-    objective = build("alignment", model)
-    target = np.array(objective.dataset["label"], dtype=np.float64)
-    sides = [vectors(objective, model, name) for name in ("ko", "en")]
-    expected = np.mean([1 - (side * target).sum(1) for side in sides])
-    assert loss_of(objective, model) == pytest.approx(expected, rel=1e-3)
+    return float(np.mean(np.log(np.exp(scores).sum(1)) - np.diag(scores)))
 
 
 def cosines(objective: Objective, model: SentenceTransformer) -> tuple[np.ndarray, np.ndarray]:
-    pairs = [vectors(objective, model, name) for name in ("sentence1", "sentence2")]
-    return (pairs[0] * pairs[1]).sum(1), np.array(objective.dataset["label"])
+    first, second = vectors(objective, model, "sentence1", "sentence2")
+    return (first * second).sum(1), np.array(objective.dataset["label"])
 
 
-@pytest.mark.parametrize("name", ["cosine", "distillation"])
-def test_cosine_regression(model, name):
-    objective = build(name, model)
-    predicted, labels = cosines(objective, model)
-    assert loss_of(objective, model) == pytest.approx(np.mean((predicted - labels) ** 2), rel=1e-3, abs=1e-6)
+def test_simcse(model):
+    objective = build("simcse", context(model))
+    assert objective.needs_dropout
+    assert objective.dataset["sentence1"] == objective.dataset["sentence2"]
+    (same,) = vectors(objective, model, "sentence1")
+    assert close(objective, model, infonce(same, same))
 
 
-def test_distillation_pairs_no_text_with_itself_and_labels_with_the_teacher(model):
-    objective = build("distillation", model)
-    predicted, labels = cosines(objective, model)
-    pairs = zip(objective.dataset["sentence1"], objective.dataset["sentence2"], strict=True)
-    assert all(first != second for first, second in pairs)
-    np.testing.assert_allclose(labels, predicted.clip(0, 1), atol=1e-5)  # here the model is its own teacher
+def test_infonce_with_hard_negatives(model):
+    objective = build("infonce", context(model))
+    anchors, *candidates = vectors(objective, model, "anchor", "positive", "hard_negative")
+    assert close(objective, model, infonce(anchors, np.concatenate(candidates)))
 
 
-def test_cosent(model):
-    objective = build("cosent", model)
-    predicted, labels = cosines(objective, model)
-    terms = [20 * (predicted[j] - predicted[i]) for i in range(6) for j in range(6) if labels[i] > labels[j]]
-    assert loss_of(objective, model) == pytest.approx(np.log(1 + np.exp(terms).sum()), rel=1e-3)
+def test_mined_negatives_are_columns_of_their_own(model):
+    def mine(anchors: list[str], positives: list[str]) -> list[list[str]]:
+        return [positives[1:] + positives[:1], positives[2:] + positives[:2]]
+
+    for name, columns in {
+        "infonce": ("anchor", "positive", "hard_negative", "mined1", "mined2"),
+        "passages": ("query", "passage", "mined1", "mined2"),
+    }.items():
+        objective = build(name, context(model, mine=mine))
+        assert tuple(objective.dataset.column_names) == columns
+        anchors, *candidates = vectors(objective, model, *columns)
+        assert close(objective, model, infonce(anchors, np.concatenate(candidates)))
 
 
-def test_triplet(model):
-    objective = build("triplet", model)
-    anchors, positives, negatives = (
-        vectors(objective, model, name) for name in ("anchor", "positive", "hard_negative")
-    )
-    margins = (anchors * negatives).sum(1) - (anchors * positives).sum(1) + 0.2
-    assert loss_of(objective, model) == pytest.approx(np.maximum(margins, 0).mean(), rel=1e-3)
+def test_passages(model):
+    objective = build("passages", context(model))
+    assert sorted(zip(objective.dataset["query"], objective.dataset["passage"], strict=True)) == sorted(PASSAGES)
+    assert close(objective, model, infonce(*vectors(objective, model, "query", "passage")))
+
+
+def test_translation_goes_both_ways(model):
+    objective = build("translation", context(model))
+    korean, english = vectors(objective, model, "ko", "en")
+    assert close(objective, model, (infonce(korean, english) + infonce(english, korean)) / 2)
 
 
 def test_span_cuts_queries_out_of_their_texts(model):
-    objective = build("span", model)
+    objective = build("span", context(model))
     for query, rest in zip(objective.dataset["query"], objective.dataset["text"], strict=True):
         source = next(
             text for text in LONG if query in text and (rest == text or set(rest.split()) <= set(text.split()))
         )
         words = len(source.split())
         assert words // 3 <= len(query.split()) <= words // 2
-    queries, texts = vectors(objective, model, "query"), vectors(objective, model, "text")
-    assert loss_of(objective, model) == pytest.approx(infonce(queries, texts), rel=1e-3)
+    assert close(objective, model, infonce(*vectors(objective, model, "query", "text")))
 
 
-def test_an_objective_without_data_says_what_it_needs(model):
-    empty = Corpus(texts=[], bitext=[], triplets=[], scored=[])
-    for name, needed in {
+def test_the_settings_reach_the_contrastive_loss(model):
+    settings = Training(temperature=0.2, learn_temperature=True, false_negative_margin=-2.0)
+    objective = build("infonce", context(model, settings=settings))
+    anchors, *candidates = vectors(objective, model, "anchor", "positive", "hard_negative")
+    assert close(objective, model, infonce(anchors, np.concatenate(candidates), 0.2))  # a margin of -2 masks nothing
+    assert any(parameter is objective.loss.warmth for parameter in objective.loss.parameters())
+    settings = Training(false_negative_margin=3.0)
+    assert close(build("infonce", context(model, settings=settings)), model, 0.0)  # 3 leaves the positive alone
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"), [("alignment", ("ko", "en")), ("healing", ("ko",)), ("retention", ("en",))]
+)
+def test_texts_are_drawn_to_the_bases_vectors(model, name, columns):
+    given = context(model)
+    objective = build(name, given)
+    target = given.teach(list(objective.dataset[columns[-1]])).astype(np.float64)
+    expected = np.mean([1 - (side * unit(target)).sum(1) for side in vectors(objective, model, *columns)])
+    assert close(objective, model, expected)
+
+
+def test_the_bases_vectors_go_with_their_rows(model):
+    """Batches are shuffled: the label, not the place in the batch, says which vector is meant."""
+    objective = build("alignment", context(model))
+    with torch.no_grad():
+        shuffled = Objective(objective.dataset.select([2, 0, 1]), objective.loss)
+        assert close(shuffled, model, float(loss_of(objective, model)))
+
+
+def test_healing_takes_korean_and_retention_english(model):
+    assert set(build("healing", context(model)).dataset["ko"]) == set(LONG)
+    assert set(build("retention", context(model)).dataset["en"]) == {english for english, _ in PAIRS}
+
+
+def test_cosine_regression(model):
+    objective = build("cosine", context(model))
+    predicted, labels = cosines(objective, model)
+    assert close(objective, model, np.mean((predicted - labels) ** 2))
+
+
+def test_distillation(model):
+    """Here the model is its own teacher, calibrated: unrelated texts at 0."""
+    objective = build("distillation", context(model))
+    pairs = list(zip(objective.dataset["sentence1"], objective.dataset["sentence2"], strict=True))
+    assert all(first != second for first, second in pairs)
+    first, second = vectors(objective, model, "sentence1", "sentence2")
+    unrelated = (first @ first.T)[np.triu_indices(len(first), 1)].mean()
+    both = np.concatenate([first, second])
+    student = both @ both.T
+    error = student - (student - unrelated) / (1 - unrelated)
+    apart = ~np.eye(len(both), dtype=bool)
+    expected = np.mean(np.diag(error[: len(first), len(first) :]) ** 2) + np.mean(error[apart] ** 2)
+    with torch.no_grad():
+        assert float(loss_of(objective, model)) == pytest.approx(expected, rel=1e-3)  # its arithmetic is float32
+
+
+def ranking(scores: np.ndarray, labels: np.ndarray) -> float:
+    """CoSENT's loss of any similarity."""
+    pairs = [(low, high) for low in range(6) for high in range(6) if labels[high] > labels[low]]
+    return float(np.log(1 + sum(np.exp(20 * (scores[low] - scores[high])) for low, high in pairs)))
+
+
+def test_cosent(model):
+    objective = build("cosent", context(model))
+    assert close(objective, model, ranking(*cosines(objective, model)))
+
+
+def test_angle(model):
+    objective = build("angle", context(model))
+    first, second = (side[:, :16] + 1j * side[:, 16:] for side in vectors(objective, model, "sentence1", "sentence2"))
+    products = first * second.conj()
+    scores = np.abs((products.real + products.imag).sum(1))
+    assert close(objective, model, ranking(scores, np.array(objective.dataset["label"])))
+
+
+def test_triplet(model):
+    objective = build("triplet", context(model))
+    anchors, positives, negatives = vectors(objective, model, "anchor", "positive", "hard_negative")
+    margins = (anchors * negatives).sum(1) - (anchors * positives).sum(1) + 0.2
+    assert close(objective, model, np.maximum(margins, 0).mean())
+
+
+def test_matryoshka_adds_the_loss_of_the_first_dimensions(model):
+    objective = build("infonce", context(model, settings=Training(matryoshka=[8, 16])))
+    columns = vectors(objective, model, "anchor", "positive", "hard_negative")
+    expected = 0.0
+    for width in (8, 16, 32):
+        anchors, *candidates = (unit(column[:, :width]) for column in columns)
+        expected += infonce(anchors, np.concatenate(candidates))
+    assert close(objective, model, expected)
+
+
+def test_matryoshka_leaves_what_is_drawn_to_the_bases_vectors(model):
+    plain = build("healing", context(model))
+    objective = build("healing", context(model, settings=Training(matryoshka=[8])))
+    with torch.no_grad():
+        assert close(objective, model, float(loss_of(plain, model)))
+
+
+def test_matryoshka_needs_smaller_dimensions(model):
+    with pytest.raises(InputError, match="32 is not below the model's 32 dimensions"):
+        build("cosine", context(model, settings=Training(matryoshka=[8, 32])))
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_gradients_reach_only_what_trains(bert_directory, name):
+    model = SentenceTransformer(str(bert_directory), device="cpu").eval().requires_grad_(False)
+    last = model[0].model.encoder.layer[1].requires_grad_(True)
+    objective = build(name, context(model, settings=Training(learn_temperature=True, false_negative_margin=0.0)))
+    loss_of(objective, model).backward()
+    reached = {parameter for parameter in objective.loss.parameters() if parameter.grad is not None}
+    own = {parameter for parameter in objective.loss.parameters() if parameter not in set(model.parameters())}
+    assert reached == set(last.parameters()) | own
+    assert all(parameter.grad.isfinite().all() for parameter in reached)
+    assert any(parameter.grad.abs().sum() > 0 for parameter in last.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    {
         "simcse": "texts",
+        "healing": "texts",
         "alignment": "en-ko pairs",
+        "retention": "en-ko pairs",
         "infonce": "triplets",
         "cosine": "scored",
-    }.items():
-        with pytest.raises(InputError, match=f"objective needs .*{needed}"):
-            build(name, model, corpus=empty)
+        "angle": "scored",
+        "passages": "queries with passages",
+    }.items(),
+)
+def test_an_objective_without_data_says_what_it_needs(model, name, needed):
+    with pytest.raises(InputError, match=f"objective needs .*{needed}"):
+        build(name, context(model, corpus=Corpus(texts=[], bitext=[], triplets=[], scored=[])))
+
+
+def test_a_misspelt_objective_is_refused_with_those_there_are(model):
+    with pytest.raises(InputError, match=r"objective simsce: unknown; known here: simcse, span, .*passages"):
+        build("simsce", context(model))

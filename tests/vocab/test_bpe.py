@@ -14,8 +14,18 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
 from koembed.errors import InputError
-from koembed.vocab import bpe
-from koembed.vocab.bpe import FREQUENCY, HAS_HANGUL, Pair, count_pretokens, encode_runs, graft_bpe, learn_bpe, read_base
+from koembed.vocab import bpe, counting
+from koembed.vocab.bpe import (
+    FREQUENCY,
+    HAS_HANGUL,
+    Pair,
+    compression,
+    count_pretokens,
+    encode_runs,
+    graft_bpe,
+    learn_bpe,
+    read_base,
+)
 from koembed.vocab.learn import family
 from koembed.vocab.learned import Learned
 
@@ -225,6 +235,7 @@ def test_words_become_tokens(base):
 def test_scaffolding_is_kept_only_for_tokens_that_need_it(base, learned):
     pieces = [token for token, surface in zip(learned.tokens, learned.surfaces, strict=True) if not surface]
     assert bool(pieces) == read_base(base).byte_level
+    assert learned.scaffolding == len(pieces)
     assert {*pieces} <= {left for left, _ in learned.merges}
 
 
@@ -254,21 +265,48 @@ def test_a_corpus_without_hangul_gives_nothing(base):
     assert learn_bpe(base, ENGLISH, 100) == Learned([], [])
 
 
-def test_memory_is_bounded_by_forgetting_the_rarest(monkeypatch):
-    monkeypatch.setattr(bpe, "DISTINCT", 20)
-    read = read_base(byte_level("qwen3"))
+def test_counting_is_bounded_by_forgetting_the_rarest(monkeypatch):
+    monkeypatch.setattr(counting, "DISTINCT", 20)
+    monkeypatch.setattr(counting, "CHUNK", 4)
+    monkeypatch.setattr(counting, "ALONE", 1_000)
     rare = [f"{chr(0xAC00 + number)}{chr(0xB000 + number)}" for number in range(500)]
-    counts = count_pretokens(read, (text for word in rare for text in ("학교에서 시장에서", word)))
-    assert len(counts) <= 21
-    assert max(counts.values()) == 500
-    assert sum(count == 500 for count in counts.values()) == 2
+    texts = (text for word in rare for text in ("학교에서 시장에서", word))
+    counts = count_pretokens(read_base(byte_level("qwen3")), texts)
+    assert len(counts) <= 20
+    assert sorted(counts.values())[-3:] == [1, 500, 500]
 
 
-def test_huge_counts_are_thinned_alike(monkeypatch):
-    monkeypatch.setattr(bpe, "OCCURRENCES", 1_000)
-    shown = Counter("".join(bpe._repeated({"ab": 9_000, "cd": 3_000, "ef": 1})).split())
-    assert shown["ab"] == pytest.approx(3 * shown["cd"], abs=3)
-    assert 900 <= shown.total() <= 1_000
+def test_other_processes_count_the_same(base, monkeypatch):
+    monkeypatch.setattr(counting, "CHUNK", 60)
+    monkeypatch.setattr(counting, "DISTINCT", 12)  # so that what is forgotten when shows
+    read = read_base(base)
+    alone = count_pretokens(read, KOREAN * 2)
+    monkeypatch.setattr(counting, "ALONE", 1)
+    spread = count_pretokens(read, KOREAN * 2)
+    assert list(spread.items()) == list(alone.items())
+
+
+def test_the_curve_holds_for_every_smaller_vocabulary(base, learned):
+    read, counts = read_base(base), count_pretokens(read_base(base), KOREAN)
+    curve = compression(read, learned, counts)
+    assert curve.sizes == list(range(0, 121, 3))
+    for size, total in zip(curve.sizes, curve.tokens, strict=True):
+        smaller = graft_bpe(base, first_tokens(base, learned, size)).model
+        assert sum(count * len(smaller.tokenize(word)) for word, count in counts.items()) == total
+
+
+def first_tokens(base: Tokenizer, learned: Learned, size: int) -> Learned:
+    """The first ``size`` tokens, and the merges up to the first that makes another."""
+    tokens = learned.tokens[:size]
+    known = {*base.get_vocab(), *tokens}
+    merges = list(itertools.takewhile(lambda pair: "".join(pair) in known, learned.merges))
+    return Learned(tokens, learned.surfaces[:size], merges)
+
+
+def test_the_size_is_found_at_the_knee(base):
+    learned = learn_bpe(base, KOREAN * 20, "auto", WORDS)
+    assert learned.curve.sizes[-1] > len(learned.tokens) == learned.curve.knee > 0
+    assert learned.curve.report()["knee"] == learned.curve.knee
 
 
 def test_no_piece_of_a_syllable_is_learned_that_another_script_shares(base):

@@ -7,11 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
+from tokenizers.models import BPE, WordLevel
+from tokenizers.pre_tokenizers import ByteLevel
 
 from conftest import KOREAN
 from koembed.config import Vocab
 from koembed.errors import InputError
+from koembed.vocab.bpe import byte_letters, graft_bpe
 from koembed.vocab.expand import expand
 from koembed.vocab.graft import compose_hangul, unreachable
 from koembed.vocab.learn import family
@@ -67,6 +69,17 @@ def test_a_token_that_cannot_fire_is_found(composed):
     assert unreachable(graft_wordpiece(composed, learned), learned) == ["NO한국"]
 
 
+def test_a_bpe_token_without_a_merge_is_found_and_one_without_a_text_passed_over():
+    tokenizer = Tokenizer(BPE({letter: number for number, letter in enumerate(["a", *byte_letters()[0x80:]])}, []))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    first, second, third = (byte_letters()[byte] for byte in "비".encode())
+    merges = [(first, second), (first + second, third)]
+    tokens, surfaces = [first + second, first + second + third], ["", "비"]
+    for made, found in ((merges, []), (merges[:1], tokens[1:])):
+        learned = Learned(tokens, surfaces, made)
+        assert unreachable(graft_bpe(tokenizer, learned), learned) == found
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.text(alphabet=st.sampled_from("가나다라한국어을를이가는은 .,"), min_size=1))
 def test_decoding_gives_the_words_back(grown, text):
@@ -76,7 +89,7 @@ def test_decoding_gives_the_words_back(grown, text):
 
 def test_the_reloaded_tokenizer_agrees(grown, bert_directory, tmp_path):
     model = SentenceTransformer(str(bert_directory), device="cpu")
-    expand(model, KOREAN, ["사과"], Vocab(pieces=50, initializer="mean"), seed=0)
+    expand(model, KOREAN, ["사과"], Vocab(size=50, initializer="mean"), seed=0)
     model.save(str(tmp_path), create_model_card=False)
     reloaded = SentenceTransformer(str(tmp_path), device="cpu")
     assert reloaded.tokenizer(KOREAN)["input_ids"] == model.tokenizer(KOREAN)["input_ids"]
@@ -88,7 +101,7 @@ def test_old_rows_and_english_vectors_stay_bit_for_bit(bert_directory, initializ
     english = ["open the window", "the price of water", "rain"]
     model = SentenceTransformer(str(bert_directory), device="cpu")
     before, vectors = model[0].model.get_input_embeddings().weight.detach().clone(), model.encode(english)
-    expansion = expand(model, KOREAN, ["사과"], Vocab(pieces=50, initializer=initializer), seed=0)
+    expansion = expand(model, KOREAN, ["사과"], Vocab(size=50, initializer=initializer), seed=0)
     after = model[0].model.get_input_embeddings().weight
     assert after.shape == (len(before) + len(expansion.tokens), 32)
     assert torch.equal(after[: len(before)], before)

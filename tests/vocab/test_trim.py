@@ -11,7 +11,14 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE, Unigram, WordLevel
 from tokenizers.trainers import BpeTrainer, UnigramTrainer
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM, XLMRobertaConfig, XLMRobertaModel
+from transformers import (
+    BertForMaskedLM,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    XLMRobertaConfig,
+    XLMRobertaModel,
+)
 
 from conftest import ENGLISH, KOREAN
 from koembed.errors import InputError
@@ -223,6 +230,21 @@ def test_an_untied_head_is_cut_likewise_and_ids_are_renumbered(byte_level, qwen3
     trim_model(model, small, old_ids)
     assert torch.equal(network.get_output_embeddings().weight, head[old_ids])
     assert (network.config.eos_token_id, network.config.bos_token_id) == ([len(old_ids) - 1], len(old_ids) - 1)
+
+
+def test_the_bias_of_tied_output_embeddings_is_cut_likewise(bert_directory, wordpiece):
+    model = SentenceTransformer(str(bert_directory), device="cpu")
+    torch.manual_seed(0)
+    model[0].model = network = BertForMaskedLM(model[0].model.config).eval()
+    torch.nn.init.normal_(network.get_output_embeddings().bias)
+    small, old_ids = trim(wordpiece, KEPT)
+    text = "open the window"
+    with torch.no_grad():
+        before = network(torch.tensor([wordpiece.encode(text).ids])).logits
+        trim_model(model, small, old_ids)
+        after = network(torch.tensor([small.encode(text).ids])).logits
+    assert len(old_ids) < wordpiece.get_vocab_size()
+    torch.testing.assert_close(after, before[..., old_ids])
 
 
 def test_a_moved_padding_id_is_refused_where_positions_count_from_it(unigram, tmp_path):

@@ -12,9 +12,10 @@ from tokenizers.models import Unigram
 from tokenizers.trainers import UnigramTrainer
 
 from conftest import ENGLISH, KOREAN
+from koembed.vocab import counting
 from koembed.vocab.learn import family
 from koembed.vocab.learned import Learned
-from koembed.vocab.unigram import RUN, Lattice, graft_unigram, learn_unigram
+from koembed.vocab.unigram import RUN, Lattice, compression, count_runs, graft_unigram, learn_unigram
 from koembed.vocab.wordpiece import standard_syllables
 
 UNKNOWN = 3
@@ -123,6 +124,37 @@ def test_korean_gets_shorter_and_listed_words_are_whole(unigram, grown, learned)
     assert grown.encode("날씨예보").tokens == ["▁날씨예보"]
     assert "abc" not in learned.surfaces
     assert learned.surfaces[learned.tokens.index("▁날씨예보")] == "날씨예보"
+
+
+def test_listed_words_with_a_hyphen_are_pieces_within_words(unigram):
+    grown = graft_unigram(unigram, learn_unigram(unigram, TEXTS, 0, ["도서관", "-에서"]))
+    assert grown.encode("도서관에서").tokens == ["▁도서관", "에서"]
+
+
+def test_the_size_is_found_at_the_knee(unigram):
+    learned = learn_unigram(unigram, TEXTS * 3, "auto")
+    curve = learned.curve
+    assert 0 < curve.knee < curve.sizes[-1]
+    assert sum(len(surface) > 1 for surface in learned.surfaces) <= curve.knee
+    assert len(learned.tokens) < len(learn_unigram(unigram, TEXTS * 3, 10_000).tokens)
+
+
+def test_the_curve_ends_are_the_grafted_tokenizers(unigram, learned, grown):
+    pieces = json.loads(unigram.to_str())["model"]["vocab"]
+    base = {piece: score for piece, score in pieces if piece == "▁" or RUN.fullmatch(piece)}
+    lowest = min(score for _, score in pieces)
+    counts = count_runs(unigram, TEXTS)
+    curve = compression(dict(zip(learned.tokens, learned.scores, strict=True)), base, lowest, counts)
+    letters_alone = graft_unigram(unigram, learn_unigram(unigram, TEXTS, 0))
+    for tokenizer, total in ((letters_alone, curve.tokens[0]), (grown, curve.tokens[-1])):
+        assert sum(count * len(tokenizer.model.tokenize(run)) for run, count in counts.items()) == total
+
+
+def test_other_processes_count_the_same(unigram, monkeypatch):
+    alone = count_runs(unigram, TEXTS)
+    monkeypatch.setattr(counting, "CHUNK", 200)
+    monkeypatch.setattr(counting, "ALONE", 1)
+    assert list(count_runs(unigram, TEXTS).items()) == list(alone.items())
 
 
 def test_the_budget_holds_and_learning_repeats(unigram, learned):

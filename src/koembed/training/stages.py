@@ -10,19 +10,31 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from sentence_transformers import SentenceTransformer
 
 from koembed.adapters.model import AdaptedTransformer, AdapterSpec, adapted
 from koembed.config import Adapters, Config, Training
-from koembed.corpus.data import Corpus, load_bitext, load_corpus, load_words, locate_model
+from koembed.corpus.data import (
+    Corpus,
+    load_bitext,
+    load_corpus,
+    load_keep,
+    load_pairs,
+    load_passages,
+    load_words,
+    locate_model,
+)
 from koembed.evaluation.metrics import encode
-from koembed.models import input_rows, open_model
-from koembed.training.engine import train, train_only
+from koembed.models import open_model
+from koembed.storage import STAGE_FILE, read_json
+from koembed.training.engine import train
 from koembed.training.gate import Interpolation, Judge, Purpose, Scores, Verdict, choose, snapshot
-from koembed.training.objectives import OBJECTIVES, Context, Objective
+from koembed.training.objectives import Context, Objective, build
+from koembed.training.trainable import train_only
 from koembed.vocab.expand import Expansion, expand
-from koembed.vocab.initialize import semantic_space
+from koembed.vocab.initialize import Encoder, semantic_space
 
 logger = logging.getLogger(__name__)
 
@@ -59,12 +71,22 @@ class Workshop:
 
     @cached_property
     def judge(self) -> Judge:
-        return Judge(self.base, load_bitext(self.config.data.bitext_select, "select"))
+        data = self.config.data
+        return Judge(
+            self.base,
+            load_bitext(data.bitext_select, "select"),
+            load_pairs(data.pairs_select)[1],
+            load_passages(data.passages_select),
+        )
 
-    def space(self, texts: list[str]) -> np.ndarray:
-        """The semantic space's vectors, float32 [texts, dim], rows of length 1."""
-        with self.console.status(f"encoding {len(texts):,} texts in the semantic space"):
-            return semantic_space(self.config.vocab.semantic_space)(texts)
+    def teacher(self, name: str) -> Encoder:
+        """A teacher's vectors, [texts] -> float32 [texts, dim], rows of length 1."""
+
+        def vectors(texts: list[str]) -> NDArray[np.float32]:
+            with self.console.status(f"encoding {len(texts):,} texts with {name}"):
+                return semantic_space(name)(texts)
+
+        return vectors
 
     def teach(self, texts: list[str]) -> np.ndarray:
         """The untouched base's vectors, float32 [texts, hidden], rows of length 1."""
@@ -75,7 +97,11 @@ def stage0(shop: Workshop) -> Outcome:
     """Expand the vocabulary: Korean tokens into the tokenizer, a row for each into the model."""
     model, settings = shop.open_base(), shop.config.vocab
     words = load_words(settings.word_list, settings.words)
-    expansion = expand(model, shop.corpus.texts, words, settings, shop.config.seed)
+    keep = load_keep(settings.trim, shop.corpus, shop.config.data.text_column)
+    expansion = expand(model, shop.corpus.texts, words, settings, shop.config.seed, keep)
+    if settings.initializer == "distill":
+        with train_only(model, settings.distill, expansion.first_new_row):
+            fit(shop, model, settings.distill, "new rows", shop.config.stage(0).with_name("trainer"))
     return Outcome(model, expansion.report(), expansion)
 
 
@@ -84,11 +110,9 @@ def stage1(shop: Workshop) -> Outcome:
     config = shop.config
     model = open_model(config.stage(0), config.model.max_length)
     before = snapshot(model)
-    first_new_row = len(input_rows(shop.base))
-    handle = train_only(model, config.stage1.trains, first_new_row)
-    fit(shop, model, config.stage1, "stage 1", config.stage(1).with_name("trainer"))
-    if handle:
-        handle.remove()
+    first_new_row = read_json(config.stage(0) / STAGE_FILE)["first_new_row"]
+    with train_only(model, config.stage1, first_new_row):
+        fit(shop, model, config.stage1, "stage 1", config.stage(1).with_name("trainer"))
     weights = Interpolation(model, before)
 
     def score_at(alpha: float) -> Scores:
@@ -134,16 +158,18 @@ def fit_adapter(
 ) -> Verdict:
     """Add an adapter above those there are, train it alone, and let the gate choose its scale."""
     module = cast(AdaptedTransformer, model[0])
-    module.add_adapter(AdapterSpec(name, settings.size, settings.activation, task=is_task))
+    shape = settings.model_dump(include={"size", "activation", "form", "invertible", "fuses"})
+    module.add_adapter(AdapterSpec(name, task=is_task, **shape))
     model.requires_grad_(False)
     module.freeze_except(name)
     fit(shop, model, settings, label, stage.with_name(f"trainer-{name}"))
 
+    purpose: Purpose = "retrieval" if name == "retrieval" else "similarity"
+
     def score_at(alpha: float) -> Scores:
         module.set_scale(name, alpha)
-        return shop.judge.score(model)
+        return shop.judge.score(model, purpose)
 
-    purpose: Purpose = "retrieval" if name == "retrieval" else "similarity"
     verdict = choose(score_at, shop.config.gate.steps, shop.config.gate.english_floor, purpose)
     module.set_scale(name, verdict.alpha)
     logger.info("%s: adapter %s kept at scale %.2f", label, name, verdict.alpha)
@@ -165,17 +191,18 @@ def build_objectives(
     total = sum(shares.values())
     rng = random.Random(shop.config.seed)
     return {
-        name: OBJECTIVES[name](
+        name: build(
+            name,
             Context(
                 model=model,
                 corpus=shop.corpus,
                 teach=shop.teach,
-                space=shop.space,
-                temperature=settings.temperature,
+                teachers=[shop.teacher(name) for name in settings.teachers or [shop.config.vocab.semantic_space]],
+                settings=settings,
                 examples=round(settings.max_examples * share / total),
                 rng=rng,
                 alone=len(shares) == 1,
-            )
+            ),
         )
         for name, share in shares.items()
     }

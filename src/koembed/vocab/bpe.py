@@ -16,15 +16,20 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
+import numpy as np
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.trainers import BpeTrainer
 
 from koembed.errors import InputError
+from koembed.vocab.counting import count_words, repeated, without_model, without_rarest
+from koembed.vocab.knee import LARGEST, Budget, Curve, hold_out, points
 from koembed.vocab.learned import Learned
 
 Pair = tuple[str, str]
@@ -38,10 +43,8 @@ JOINABLE = re.compile(f" ?[{HANGUL}]+| ")
 # Bytes of UTF-8 that occur in no character outside those blocks.
 HANGUL_BYTES = re.compile(rb"[\xeb-\xed]|\xea[\xb0-\xbf]|\xe1[\x84-\x87]|\xe3\x85")
 
-DISTINCT = 1_000_000  # pre-tokens counted at a time, about 0.2 GB; past that the rarest are forgotten
-TRAINED = 300_000  # pre-tokens trained on, the most frequent; the trainer needs about 1 KB for each
+TRAINED = 200_000  # pre-tokens trained on, the most frequent; more made Qwen3's Korean no shorter
 FREQUENCY = 2  # what occurs once in the corpus is no pattern
-OCCURRENCES = 50_000_000  # pre-tokens shown to the trainer, whose counts have 32 bits
 
 # Private characters, none a surrogate or white space: a broken unit has one from HEAD on and one from TAIL on, a token
 # of the base has PLAIN + its id. Their order is that of ties, see train().
@@ -110,7 +113,7 @@ def read_base(tokenizer: Tokenizer) -> Base:
     return Base(tokenizer, tokenizer.get_vocab(with_added_tokens=True), merges, byte_level)
 
 
-def learn_bpe(tokenizer: Tokenizer, texts: Iterable[str], size: int, words: Sequence[str] = ()) -> Learned:
+def learn_bpe(tokenizer: Tokenizer, texts: Iterable[str], size: Budget, words: Sequence[str] = ()) -> Learned:
     """Continue the base's training on the Hangul of a corpus until there are ``size`` new tokens.
 
     Merges join Hangul with Hangul, and the one space before a word with the Hangul after it; digits, punctuation and
@@ -120,7 +123,7 @@ def learn_bpe(tokenizer: Tokenizer, texts: Iterable[str], size: int, words: Sequ
     Args:
         tokenizer: the base.
         texts: the corpus; read once.
-        size: how many tokens, at most: a small corpus holds fewer.
+        size: how many tokens, at most: a small corpus holds fewer. ``auto``: at the knee of the compression curve.
         words: words that merges shall lead to, each alone and after a space.
 
     Returns:
@@ -130,10 +133,18 @@ def learn_bpe(tokenizer: Tokenizer, texts: Iterable[str], size: int, words: Sequ
         InputError: the tokens carry a mark of their place in the word.
     """
     base = read_base(tokenizer)
-    counts = without_rarest(count_pretokens(base, texts), TRAINED)
+    held: list[str] = []
+    curve = None
+    counts = count_pretokens(base, hold_out(texts, held) if size == "auto" else texts)
+    if size == "auto":
+        runs, symbols = encode_runs(base, without_rarest(counts, TRAINED))
+        largest = replay(base, train(runs, LARGEST), symbols, LARGEST)
+        curve = compression(base, largest, count_pretokens(base, held))
+        size = curve.knee
     add_words(base, counts, words, size)
-    runs, symbols = encode_runs(base, counts)
-    return replay(base, train(runs, size), symbols, size)
+    runs, symbols = encode_runs(base, without_rarest(counts, TRAINED))
+    del counts  # the trainer needs the room
+    return replace(replay(base, train(runs, size), symbols, size), curve=curve)
 
 
 def graft_bpe(tokenizer: Tokenizer, learned: Learned) -> Tokenizer:
@@ -151,23 +162,21 @@ def graft_bpe(tokenizer: Tokenizer, learned: Learned) -> Tokenizer:
 def count_pretokens(base: Base, texts: Iterable[str]) -> dict[str, int]:
     """How often each pre-token with Hangul in it occurs, as the model gets to see it.
 
-    SentencePiece-style tokenizers may have no pre-tokenizer: their texts are cut before each word's ``▁``. Past
-    ``DISTINCT`` pre-tokens the rarer half is dropped, so memory is bounded whatever the corpus.
+    SentencePiece-style tokenizers may have no pre-tokenizer: their texts are cut before each word's ``▁``.
     """
-    normalizer, pre_tokenizer = base.tokenizer.normalizer, base.tokenizer.pre_tokenizer
-    found = re.compile(_hangul_in_letters()).search if base.byte_level else HAS_HANGUL.search
+    return count_words(texts, partial(_pretokens, without_model(base.tokenizer), base.byte_level))
+
+
+def _pretokens(reader: Tokenizer, byte_level: bool, texts: Iterable[str]) -> Counter[str]:
+    """The pre-tokens of some texts."""
+    normalizer, pre_tokenizer = reader.normalizer, reader.pre_tokenizer
+    found = re.compile(_hangul_in_letters()).search if byte_level else HAS_HANGUL.search
     words = re.compile("▁*[^▁]+").findall
-    counts: dict[str, int] = {}
-    for text in texts:
-        if not HAS_HANGUL.search(text):
-            continue
+    counts: Counter[str] = Counter()
+    for text in filter(HAS_HANGUL.search, texts):
         normal = normalizer.normalize_str(text) if normalizer else text
         pieces = [piece for piece, _ in pre_tokenizer.pre_tokenize_str(normal)] if pre_tokenizer else [normal]
-        for pretoken in pieces if base.byte_level else (word for piece in pieces for word in words(piece)):
-            if found(pretoken):
-                counts[pretoken] = counts.get(pretoken, 0) + 1
-        if len(counts) > DISTINCT:
-            counts = without_rarest(counts, DISTINCT // 2)
+        counts.update(filter(found, pieces if byte_level else (word for piece in pieces for word in words(piece))))
     return counts
 
 
@@ -175,21 +184,6 @@ def _hangul_in_letters() -> str:
     """A pattern for byte letters that finds all Hangul, and the little else that shares its first two bytes."""
     leads = {chr(code).encode()[:2] for first, last in BLOCKS for code in range(first, last + 1)}
     return "|".join(LETTERS[lead] + LETTERS[second] for lead, second in sorted(leads))
-
-
-def without_rarest(counts: dict[str, int], size: int) -> dict[str, int]:
-    """The ``size`` highest counts, of equals those that came first.
-
-    >>> without_rarest({"가": 1, "나": 2, "다": 1}, 2)
-    {'가': 1, '나': 2}
-    """
-    if len(counts) <= size:
-        return counts
-    limit = sorted(counts.values(), reverse=True)[size]
-    higher = {pretoken for pretoken, count in counts.items() if count > limit}
-    equal = (pretoken for pretoken, count in counts.items() if count == limit)
-    higher.update(itertools.islice(equal, size - len(higher)))
-    return {pretoken: count for pretoken, count in counts.items() if pretoken in higher}
 
 
 def add_words(base: Base, counts: dict[str, int], words: Sequence[str], size: int) -> None:
@@ -284,29 +278,8 @@ def train(runs: Mapping[str, int], size: int) -> list[Pair]:
     learner.pre_tokenizer = WhitespaceSplit()
     alphabet = len(set().union(*runs))
     trainer = BpeTrainer(vocab_size=alphabet + size + size // 4, min_frequency=FREQUENCY, show_progress=False)
-    learner.train_from_iterator(_repeated(runs), trainer)
+    learner.train_from_iterator(repeated(runs), trainer)
     return [(left, right) for left, right in json.loads(learner.to_str())["model"]["merges"]]
-
-
-def _repeated(runs: Mapping[str, int], block: int = 1_000) -> Iterator[str]:
-    """Each run as often as it occurs, ``block`` runs a text: the trainer takes no counts, but counts fast itself.
-
-    Past ``OCCURRENCES`` every n-th occurrence is taken, whichever run it falls on.
-    """
-    step = 1 + sum(runs.values()) // OCCURRENCES
-    parts: list[str] = []
-    seen = held = 0
-    for run, count in runs.items():
-        left = (seen + count) // step - seen // step
-        seen += count
-        while left:
-            taken = min(left, block - held)
-            parts.append(f"{run} " * taken)
-            left, held = left - taken, held + taken
-            if held == block:
-                yield "".join(parts)
-                parts, held = [], 0
-    yield "".join(parts)
 
 
 def replay(base: Base, pairs: Sequence[Pair], symbols: Mapping[str, Unit], size: int) -> Learned:
@@ -343,16 +316,52 @@ def replay(base: Base, pairs: Sequence[Pair], symbols: Mapping[str, Unit], size:
 
 
 def merged(tokens: Sequence[str], ranks: Mapping[Pair, int]) -> list[str]:
-    """Merge neighbours, the pair of lowest rank first, of equals the leftmost, as BPE encodes.
+    """What BPE leaves of some tokens.
 
     >>> merged(["a", "b", "c"], {("b", "c"): 0, ("a", "bc"): 1})
     ['abc']
     """
     left = list(tokens)
-    while len(left) > 1:
-        found = [(ranks[pair], at) for at, pair in enumerate(itertools.pairwise(left)) if pair in ranks]
+    for _ in merging(left, ranks):
+        pass
+    return left
+
+
+def merging(tokens: list[str], ranks: Mapping[Pair, int]) -> Iterator[int]:
+    """Merge neighbours in place, the pair of lowest rank first, of equals the leftmost, as BPE encodes.
+
+    Yields:
+        The rank of each merge, after it is made.
+    """
+    while True:
+        found = [(ranks[pair], at) for at, pair in enumerate(itertools.pairwise(tokens)) if pair in ranks]
         if not found:
             break
-        at = min(found)[1]
-        left[at : at + 2] = [left[at] + left[at + 1]]
-    return left
+        rank, at = min(found)
+        tokens[at : at + 2] = [tokens[at] + tokens[at + 1]]
+        yield rank
+
+
+def compression(base: Base, learned: Learned, counts: Mapping[str, int]) -> Curve:
+    """Tokens that counted pre-tokens take with the first tokens learned and the merges that these need.
+
+    BPE makes the merge of lowest rank first. With fewer merges a pre-token is therefore cut as it stands before the
+    first merge that is left out, and one encoding, merge by merge, gives its tokens at every size. (Of SentencePiece
+    style: given byte fallback.)
+    """
+    number = {token: place for place, token in enumerate(learned.tokens, start=1)}
+    made = (number.get(left + right, 0) for left, right in learned.merges)
+    needs = [0] * len(base.merges) + list(itertools.accumulate(made, max))  # by rank: the size that has the merge
+    ranks = {pair: rank for rank, pair in enumerate([*base.merges, *learned.merges])}
+    total, saved = 0, np.zeros(len(number) + 1, np.int64)
+    for pretoken, count in counts.items():
+        tokens = [token.value for token in base.tokenizer.model.tokenize(pretoken)]
+        total += count * len(tokens)
+        if not base.byte_level:
+            tokens = [token for unit in _text_units(base, pretoken) for token in unit]
+            for letter in filter(number.__contains__, tokens):  # it was bytes, and is a token without a merge
+                saved[number[letter]] += count * (len(letter.encode()) - 1)
+        for size in itertools.accumulate((needs[rank] for rank in merging(tokens, ranks)), max):
+            saved[size] += count
+    sizes = points(len(learned.tokens))
+    return Curve(sizes, (total - np.cumsum(saved)[sizes]).tolist())

@@ -12,24 +12,26 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
-from torch import nn
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from koembed.errors import InputError
-from koembed.models import backbone, input_rows
+from koembed.models import backbone, input_rows, output_rows
 from koembed.vocab.graft import graft_model
 
 Parts = dict[str, Any]
 SCRIPTS = ("HANGUL", "LATIN")
-MARKS = ("▁", "##")  # of a word's start, and of its continuation
+MARKS = ("▁", "Ġ", "##")  # of a word's start (SentencePiece, byte-level BPE), and of its continuation
 
 
 def trim(tokenizer: Tokenizer, keep_texts: Iterable[str], min_count: int = 1) -> tuple[Tokenizer, list[int]]:
     """A copy of a tokenizer without the pieces that the texts do not use.
 
-    Kept besides: special and added tokens, byte pieces, and single characters that are Hangul, Latin, numbers,
-    punctuation or symbols. Text that the base cuts into kept pieces is cut into the same pieces: in Unigram the best
-    path stays best when others go (the lowest score stays too, because unknown characters are scored by it), in
-    WordPiece the longest match stays longest, and in BPE every merge that led to a kept token stays, in its order.
+    Kept besides: special and added tokens, byte pieces, pieces of ASCII digits, punctuation and symbols, which every
+    language writes, and single characters that are Hangul, Latin, numbers, punctuation or symbols. Text that the base
+    cuts into kept pieces is cut into the same pieces: in Unigram the best path stays best when others go (the lowest
+    score stays too, because unknown characters are scored by it), in WordPiece the longest match stays longest, and in
+    BPE every merge that led to a kept token stays, in its order.
     Ids keep their order, so the special tokens at the start keep their ids. Composes with learning and grafting.
 
     Args:
@@ -78,29 +80,27 @@ def trim_model(model: SentenceTransformer, tokenizer: Tokenizer, old_ids: Sequen
     """
     network = backbone(model)
     new_ids = {old: new for new, old in enumerate(old_ids)}
-    embedding = cast(nn.Embedding, network.get_input_embeddings())
-    head = network.get_output_embeddings()
-    padding = embedding.padding_idx
+    padding = cast(nn.Embedding, network.get_input_embeddings()).padding_idx
     moved = None if padding is None else new_ids[padding]
     positions = [part for name, part in network.named_modules() if name.endswith("position_embeddings")]
     if any(getattr(part, "padding_idx", None) not in (None, moved) for part in positions):
         raise InputError(f"model: its positions count from the padding id {padding}, which trimming would change")
-    rows = input_rows(model).detach()[list(old_ids)].clone()
-    untied = head is not None and head.weight is not embedding.weight
-    output = [None if part is None else part.detach()[list(old_ids)].clone() for part in _head(head)] if untied else []
-    graft_model(model, tokenizer, rows)
+    kept = torch.tensor(old_ids)
+    parts = (input_rows(model), output_rows(model), _output_bias(network))
+    rows, outputs, bias = (None if part is None else part.detach()[kept] for part in parts)
+    graft_model(model, tokenizer, cast(Tensor, rows), outputs)
     cast(nn.Embedding, network.get_input_embeddings()).padding_idx = moved
-    with torch.no_grad():
-        for part, values in zip(_head(network.get_output_embeddings()), output, strict=False):
-            if part is not None and values is not None:
-                part.copy_(values)
+    if bias is not None:
+        with torch.no_grad():
+            cast(nn.Parameter, _output_bias(network))[: len(kept)] = bias
     configs = [network.config, network.config.get_text_config(), getattr(network, "generation_config", None)]
     for config in {id(config): config for config in configs if config is not None}.values():
         _renumber_config(config, new_ids)
 
 
-def _head(head: nn.Module | None) -> list[Any]:
-    return [] if head is None else [head.weight, getattr(head, "bias", None)]
+def _output_bias(network: PreTrainedModel) -> nn.Parameter | None:
+    head = network.get_output_embeddings()
+    return None if head is None else getattr(head, "bias", None)
 
 
 def _tokens(model: Parts) -> dict[str, int]:
@@ -140,24 +140,21 @@ def _fallbacks(parts: Parts, tokens: dict[str, int]) -> set[int]:
 
 
 def _is_fallback(token: str, byte_level: bool, ending: str) -> bool:
-    """Whether a piece is a byte or a single character worth keeping unseen.
+    """Whether a piece is worth keeping unseen: a byte, a single character, digits or punctuation.
 
-    >>> [_is_fallback(token, False, "") for token in ("<0x0A>", "▁é", "##가", "!", "字", "the")]
-    [True, True, True, True, False, False]
+    >>> [_is_fallback(token, False, "") for token in ("<0x0A>", "▁é", "##가", "▁2013", '."', "字", "the")]
+    [True, True, True, True, True, False, False]
     """
     if len(token) == 6 and token.startswith("<0x"):
         return True
     for mark in MARKS:
         token = token.removeprefix(mark) or token
     token = token.removesuffix(ending) or token
+    if token.isascii():
+        return len(token) == 1 or not any(map(str.isalpha, token))
     if len(token) != 1:
         return False
-    return (
-        byte_level
-        or token.isascii()
-        or unicodedata.category(token)[0] in "NPS"
-        or unicodedata.name(token, "").startswith(SCRIPTS)
-    )
+    return byte_level or unicodedata.category(token)[0] in "NPS" or unicodedata.name(token, "").startswith(SCRIPTS)
 
 
 def _with_parts(model: Parts, kept: set[int]) -> set[int]:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+from tokenizers.models import Unigram
 
+from koembed.vocab.counting import count_words, without_model
+from koembed.vocab.knee import LARGEST, Budget, Curve, hold_out, points
 from koembed.vocab.learned import Learned
-from koembed.vocab.wordpiece import HANGUL_WORD, LETTERS, standard_syllables
+from koembed.vocab.wordpiece import LETTERS, LISTED, standard_syllables
 
 SPACE = "▁"
 # Syllables and jamo, conjoining and compatible, without the two invisible fillers.
 RUN = re.compile(f"{SPACE}?[가-힣ᄀ-ᅞᅡ-ᇿㄱ-ㅣㅥ-ㆎ]+")
 LONGEST = 9  # characters of a piece, the leading ▁ included
 LONGEST_RUN = 24  # characters; longer runs are laughter or lists without spaces, and few
-DISTINCT = 1 << 18  # runs kept; while counting, at most twice as many
+BLOCK = 256  # texts normalised at once, which is faster than one by one
 FLOOR = 5  # occurrences that make a substring a candidate
 KEPT = 0.6  # share of the candidates that a round of pruning keeps
 MARGIN = 1e-3  # by which a new piece beats its own best split
@@ -33,7 +37,7 @@ COMPATIBLE = str.maketrans(
 Scores = NDArray[np.float64]
 
 
-def learn_unigram(tokenizer: Tokenizer, texts: Iterable[str], size: int, words: Sequence[str] = ()) -> Learned:
+def learn_unigram(tokenizer: Tokenizer, texts: Iterable[str], size: Budget, words: Sequence[str] = ()) -> Learned:
     """Korean pieces that the vocabulary lacks, with scores on the scale of its own.
 
     Three sources, each adding what the ones before do not have: the ``size`` substrings of the corpus's words that
@@ -46,25 +50,32 @@ def learn_unigram(tokenizer: Tokenizer, texts: Iterable[str], size: int, words: 
     characters cost what they did; every new piece scores higher than any split of it, so each can fire.
 
     Args:
-        texts: the corpus; read once. Memory is bounded by ``2 * DISTINCT`` distinct words.
-        size: pieces learned from the corpus; 0 for none.
-        words: words that become whole pieces; those that are not Hangul alone are passed over.
+        texts: the corpus; read once.
+        size: pieces learned from the corpus; 0 for none. ``auto``: at the knee of the compression curve.
+        words: words that become whole pieces, those that begin with a hyphen (``-에서``) as pieces within words; those
+            that are not Hangul alone are passed over.
 
     Source: Kudo 2018, "Subword regularization" (section 3.2).
     """
     everything = dict(json.loads(tokenizer.to_str())["model"]["vocab"])
     lowest = min(everything.values())
     base = {piece: score for piece, score in everything.items() if piece == SPACE or RUN.fullmatch(piece)}
-    counts = _count_runs(tokenizer, texts)
-    listed = list(_count_runs(tokenizer, (word for word in words if len(word) > 1 and HANGUL_WORD.fullmatch(word))))
-    offset, found = _learn_pieces(counts, base, lowest, size)
-    for word in listed:
-        found.setdefault(word, np.log(max(counts[word], 1)) + offset)
+    held: list[str] = []
+    counts = count_runs(tokenizer, hold_out(texts, held) if size == "auto" else texts)
+    candidates = _substrings(counts)
+    offset, found = _learn_pieces(counts, base, lowest, candidates, LARGEST if size == "auto" else size)
+    listed = {word: float(np.log(max(counts.get(word, 0), 1))) + offset for word in _listed(tokenizer, words)}
+    curve = None
+    if size == "auto":
+        curve = compression(found, listed | base, lowest, count_runs(tokenizer, held))
+        candidates = {piece: candidates[piece] for piece in found}
+        _, found = _learn_pieces(counts, base, lowest, candidates, curve.knee)
+    found = found | {word: score for word, score in listed.items() if word not in found}
     for letter in _letters(tokenizer, counts, (*base, *found)):
         found.setdefault(letter, lowest)
     tokens = [piece for piece in found if piece not in everything]
     scores = _lift({piece: max(found[piece], lowest) for piece in tokens}, base, lowest)
-    return Learned(tokens, [surface(token) for token in tokens], scores=scores)
+    return Learned(tokens, [surface(token) for token in tokens], scores=scores, curve=curve)
 
 
 def graft_unigram(tokenizer: Tokenizer, learned: Learned) -> Tokenizer:
@@ -165,12 +176,11 @@ class Lattice:
 
 
 def _learn_pieces(
-    counts: Counter[str], base: dict[str, float], lowest: float, size: int
+    counts: Mapping[str, int], base: dict[str, float], lowest: float, candidates: Mapping[str, int], size: int
 ) -> tuple[float, dict[str, float]]:
-    """The offset from log counts to the base's scores, and the best ``size`` new pieces with theirs."""
+    """The offset from log counts to the base's scores, and the best ``size`` candidates with theirs, best first."""
     runs = [run for run in counts if len(run) <= LONGEST_RUN]
-    frequent = _substrings(runs, counts)
-    new = [piece for piece in frequent if piece not in base]
+    new = [piece for piece in candidates if piece not in base]
     letters = sorted({letter for run in runs for letter in run}.difference(base, new))
     pieces = ["", *base, *letters, *new]
     first = len(pieces) - len(new)
@@ -182,46 +192,69 @@ def _learn_pieces(
     if not new or not size:
         return offset, {}
     splits = Lattice(new, {piece: number for number, piece in enumerate(pieces)})
-    scores[first:] = np.log([frequent[piece] for piece in new]) + offset
+    scores[first:] = np.log([candidates[piece] for piece in new]) + offset
     while True:
         for _ in range(2):
             expected = lattice.expected_counts(scores, weights)[first:]
             scores[first:] = np.where(expected > 0.5, np.log(np.maximum(expected, 0.5)) + offset, -np.inf)
         alive = np.flatnonzero(np.isfinite(scores[first:]))
-        if len(alive) <= size:
-            break
         # The corpus grows by this many pieces without the candidate. Ranking by likelihood lost, Kudo's choice, spends
         # places on long rare words: 21.0 % fewer tokens on held-out text (multilingual-e5-small), against 22.1 %.
         saved = -1 - splits.best_splits(np.where(np.isfinite(scores), -1.0, -np.inf))
-        loss = expected[alive] * saved[alive]
-        keep = alive[np.argsort(-loss, kind="stable")[: max(size, int(KEPT * len(alive)))]]
-        dropped = np.setdiff1d(np.arange(len(new)), keep)
+        ranked = alive[np.argsort(-expected[alive] * saved[alive], kind="stable")]
+        if len(ranked) <= size:
+            return offset, {new[i]: float(scores[first + i]) for i in ranked}
+        dropped = np.setdiff1d(np.arange(len(new)), ranked[: max(size, int(KEPT * len(ranked)))])
         scores[first + dropped] = -np.inf
-    ranked = alive[np.argsort(-expected[alive], kind="stable")]
-    return offset, {new[i]: float(scores[first + i]) for i in ranked}
 
 
-def _count_runs(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[str]:
-    """How often each run of Hangul, with the ▁ that starts a word, is met by the model; at most DISTINCT of them."""
+def compression(
+    found: Mapping[str, float], base: Mapping[str, float], lowest: float, counts: Mapping[str, int]
+) -> Curve:
+    """Tokens that counted runs take with the base's pieces and the first of those found.
+
+    Scores are those of all found together; with fewer, EM would give each some of the places of those left out.
+    """
+    letters = {letter: lowest for run in counts for letter in run}
+    always = {"": lowest - 1, **letters, **base}  # first comes what stands for the unknown, which letters leave no use
+    sizes, tokens = points(len(found)), []
+    for size in sizes:
+        model = Unigram([*{**always, **dict(itertools.islice(found.items(), size))}.items()], unk_id=0)
+        tokens.append(sum(count * len(model.tokenize(run)) for run, count in counts.items()))
+    return Curve(sizes, tokens)
+
+
+def _listed(tokenizer: Tokenizer, words: Iterable[str]) -> list[str]:
+    """Pieces for listed words."""
+    hangul = [word for word in words if len(word) > 1 and LISTED.fullmatch(word)]
+    starts = count_runs(tokenizer, (word for word in hangul if not word.startswith("-")))
+    inner = count_runs(tokenizer, (word.removeprefix("-") for word in hangul if word.startswith("-")))
+    return [*starts, *(piece.removeprefix(SPACE) for piece in inner)]
+
+
+def count_runs(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, int]:
+    """How often each run of Hangul, with the ▁ that starts a word, is met by the model."""
+    return count_words(texts, partial(_runs, without_model(tokenizer)))
+
+
+def _runs(reader: Tokenizer, texts: Sequence[str]) -> Counter[str]:
+    """The runs of some texts."""
+    normalizer, pre_tokenizer = reader.normalizer, reader.pre_tokenizer
     counts: Counter[str] = Counter()
-    stream = iter(texts)
-    while block := list(islice(stream, 256)):
-        text = " ".join(block)
-        if tokenizer.normalizer is not None:
-            text = tokenizer.normalizer.normalize_str(text)
-        words = tokenizer.pre_tokenizer.pre_tokenize_str(text) if tokenizer.pre_tokenizer is not None else [(text, 0)]
-        for word, _ in words:
+    for first in range(0, len(texts), BLOCK):
+        text = " ".join(texts[first : first + BLOCK])
+        normal = normalizer.normalize_str(text) if normalizer else text
+        for word, _ in pre_tokenizer.pre_tokenize_str(normal) if pre_tokenizer else [(normal, (0, 0))]:
             counts.update(RUN.findall(word))
-        if len(counts) > 2 * DISTINCT:
-            counts = Counter(dict(counts.most_common(DISTINCT)))
-    return Counter(dict(counts.most_common(DISTINCT)))
+    return counts
 
 
-def _substrings(runs: Sequence[str], counts: Counter[str]) -> dict[str, int]:
+def _substrings(counts: Mapping[str, int]) -> dict[str, int]:
     """Substrings of FLOOR occurrences or more that hold Hangul, with their counts; shorter ones first.
 
     A substring is counted only where the two that it extends are frequent, which bounds the table.
     """
+    runs = [run for run in counts if len(run) <= LONGEST_RUN]
     found: dict[str, int] = {}
     frequent = {letter for run in runs for letter in run}
     for length in range(2, LONGEST + 1):
@@ -245,9 +278,9 @@ def _offset(counts: Scores, scores: Scores) -> float:
     return float(np.average(scores[seen] - np.log(counts[seen]), weights=counts[seen]))
 
 
-def _letters(tokenizer: Tokenizer, counts: Counter[str], pieces: Iterable[str]) -> list[str]:
+def _letters(tokenizer: Tokenizer, counts: Mapping[str, int], pieces: Iterable[str]) -> list[str]:
     """Hangul characters that each need a piece: standard Korean's, the corpus's, and those of longer pieces."""
-    standard = _count_runs(tokenizer, [*standard_syllables(), *LETTERS])
+    standard = count_runs(tokenizer, [*standard_syllables(), *LETTERS])
     used: Counter[str] = Counter()
     for run, count in counts.items():
         used.update(dict.fromkeys(run, count))

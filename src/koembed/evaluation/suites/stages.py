@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
+from koembed.adapters.model import AdaptedTransformer
+from koembed.config import Evaluation
 from koembed.corpus import kopairs
-from koembed.corpus.data import load_sts
+from koembed.corpus.data import load_passages, load_sts
 from koembed.evaluation.metrics import (
     Interval,
     auc,
     bootstrap,
     cosines,
     encode,
+    ndcg,
     retrieval_accuracy,
     spearman,
 )
@@ -33,12 +35,14 @@ class Suite:
         probes: minimal sets by phenomenon.
         bitext: (English, Korean) held-out translations.
         sts: name -> (sentence, sentence, score 0-5).
+        passages: name -> (query, the one passage that answers it).
     """
 
     pairs: tuple[kopairs.Pair, ...]
     probes: tuple[kopairs.Probe, ...]
     bitext: list[tuple[str, str]]
     sts: dict[str, list[tuple[str, str, float]]] = field(default_factory=dict)
+    passages: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     resamples: int = 1_000
     batch_size: int = 64
 
@@ -60,14 +64,21 @@ class Suite:
         }
 
 
-def load_suite(sts_files: list[Path], bitext: list[tuple[str, str]], resamples: int, batch_size: int) -> Suite:
-    """KoPairs' test split and probes, the given translations, and every STS file under its own name.
+def load_suite(settings: Evaluation, bitext: list[tuple[str, str]]) -> Suite:
+    """KoPairs' test split and probes, the given translations, and every file of the settings under its own name.
 
     Raises:
-        InputError: an STS file is missing or is none.
+        InputError: a file is missing or is none of its kind.
     """
-    sts = {path.name.split(".")[0]: load_sts(str(path)) for path in sts_files}
-    return Suite(kopairs.pairs("test"), kopairs.probes(), bitext, sts, resamples, batch_size)
+    return Suite(
+        pairs=kopairs.pairs("test"),
+        probes=kopairs.probes(),
+        bitext=bitext,
+        sts={path.name.split(".")[0]: load_sts(str(path)) for path in settings.sts},
+        passages={path.name.split(".")[0]: load_passages([path]) for path in settings.passages},
+        resamples=settings.bootstrap,
+        batch_size=settings.batch_size,
+    )
 
 
 def measure(model: SentenceTransformer, suite: Suite) -> dict[str, Any]:
@@ -78,6 +89,7 @@ def measure(model: SentenceTransformer, suite: Suite) -> dict[str, Any]:
     ranking = {name: asdict(_ranking(found[name], scores[name], suite)) for name in scores}
     results["spearman"] = ranking.pop("graded")
     results["sts"] = ranking
+    results["passages"] = {name: asdict(_passages(model, pairs, suite)) for name, pairs in suite.passages.items()}
     results["probes"] = {name: asdict(share) for name, share in _probes(model, suite).items()}
     results["tokens_per_word"] = fertility(model, [pair.sentence1 for pair in suite.pairs])
     results["cosines"] = {name: values.round(5).tolist() for name, values in found.items()}
@@ -114,6 +126,14 @@ def _retrieval(model: SentenceTransformer, suite: Suite) -> dict[str, Any]:
         name: asdict(bootstrap(np.mean, retrieval_accuracy(*sides), resamples=suite.resamples))
         for name, sides in directions.items()
     }
+
+
+def _passages(model: SentenceTransformer, pairs: list[tuple[str, str]], suite: Suite) -> Interval:
+    """nDCG@10 of each query's passage among all, with the model's retrieval adapter where it has one."""
+    module = model[0]
+    task = "retrieval" if isinstance(module, AdaptedTransformer) and "retrieval" in module.tasks else None
+    queries, passages = (encode(model, list(side), suite.batch_size, task) for side in zip(*pairs, strict=True))
+    return bootstrap(np.mean, ndcg(queries, passages), resamples=suite.resamples)
 
 
 def _probes(model: SentenceTransformer, suite: Suite) -> dict[str, Interval]:

@@ -1,11 +1,17 @@
 """Training objectives, one a file: each turns the corpus into examples and names the loss that learns from them."""
 
+from koembed.errors import InputError
 from koembed.training.objectives.alignment import alignment
+from koembed.training.objectives.angle import angle
 from koembed.training.objectives.base import Context, Objective
 from koembed.training.objectives.cosent import cosent
 from koembed.training.objectives.cosine import cosine
 from koembed.training.objectives.distillation import distillation
+from koembed.training.objectives.healing import healing
 from koembed.training.objectives.infonce import infonce
+from koembed.training.objectives.matryoshka import matryoshka
+from koembed.training.objectives.passages import passages
+from koembed.training.objectives.retention import retention
 from koembed.training.objectives.simcse import simcse
 from koembed.training.objectives.span import span
 from koembed.training.objectives.translation import translation
@@ -13,7 +19,32 @@ from koembed.training.objectives.triplet import triplet
 
 OBJECTIVES = {
     objective.__name__: objective
-    for objective in (simcse, alignment, translation, distillation, span, infonce, cosine, cosent, triplet)
+    for objective in (
+        simcse,
+        span,
+        healing,
+        retention,
+        alignment,
+        translation,
+        distillation,
+        infonce,
+        triplet,
+        cosine,
+        cosent,
+        angle,
+        passages,
+    )
 }
 
-__all__ = ["OBJECTIVES", "Context", "Objective"]
+__all__ = ["OBJECTIVES", "Context", "Objective", "build"]
+
+
+def build(name: str, context: Context) -> Objective:
+    """The objective of this name, at smaller dimensions too where ``context.settings.matryoshka`` has some.
+
+    Raises:
+        InputError: there is none of this name, or the corpus lacks what it needs.
+    """
+    if name not in OBJECTIVES:
+        raise InputError(f"objective {name}: unknown; known here: {', '.join(OBJECTIVES)}")
+    return matryoshka(context, OBJECTIVES[name](context))

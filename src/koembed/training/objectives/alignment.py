@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-from datasets import Dataset
-from sentence_transformers.sentence_transformer.losses import EmbedDistillLoss
-
 from koembed.training.objectives.base import Context, Objective
+from koembed.training.objectives.healing import drawn_to_base
 
 
 def alignment(context: Context) -> Objective:
@@ -13,15 +11,14 @@ def alignment(context: Context) -> Objective:
 
     Requires: en-ko pairs. Use it on a base that is good at English: Korean inherits its geometry, and English keeps it.
 
-    | column | content      | label                                    |
-    |--------|--------------|------------------------------------------|
-    | ko     | Korean text  | float32 [hidden]: base's vector of `en`  |
-    | en     | English text | the same                                 |
+    | column | content      | label                           |
+    |--------|--------------|---------------------------------|
+    | ko     | Korean text  | row of the base's vector of `en` |
+    | en     | English text | the same                        |
 
     Source: Reimers and Gurevych 2020, "Making monolingual sentence embeddings multilingual using knowledge
     distillation", with the cosine in place of the squared error (its vectors have length 1).
     """
     pairs = context.sample("en-ko pairs (data.bitext)", context.corpus.bitext)
     english, korean = (list(side) for side in zip(*pairs, strict=True))
-    dataset = Dataset.from_dict({"ko": korean, "en": english, "label": context.teach(english)})
-    return Objective(dataset, EmbedDistillLoss(context.model, distance_metric="cosine"))
+    return drawn_to_base(context, {"ko": korean, "en": english}, english)

@@ -5,18 +5,25 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from torch import nn
 
+from koembed.config import Training
 from koembed.corpus.data import Corpus
 from koembed.errors import InputError
+from koembed.training.objectives.contrastive import ContrastiveLoss
+
+Encoder = Callable[[list[str]], NDArray[np.float32]]
+
+
+def no_negatives(anchors: list[str], positives: list[str]) -> list[list[str]]:
+    """What mines where ``hard_negatives`` is 0."""
+    return []
 
 
 @dataclass
@@ -27,31 +34,41 @@ class Context:
         model: the model that trains.
         corpus: its training split only.
         teach: the untouched base's encoder, [texts] -> float32 [n, hidden], rows of length 1.
-        space: the semantic space (``vocab.semantic_space``), a teacher of similarities, in the same form.
-        temperature: of InfoNCE's softmax.
+        teachers: of similarities, in the same form.
+        settings: the stage's own.
         examples: how many examples to make at most.
         rng: the stage's own source of chance.
         alone: whether the stage has no other objective.
+        mine: anchors and their positives -> columns of hard negatives, a text for each anchor.
     """
 
     model: SentenceTransformer
     corpus: Corpus
-    teach: Callable[[list[str]], NDArray[np.float32]]
-    space: Callable[[list[str]], NDArray[np.float32]]
-    temperature: float
+    teach: Encoder
+    teachers: list[Encoder]
+    settings: Training
     examples: int
     rng: random.Random
     alone: bool = True
+    mine: Callable[[list[str], list[str]], list[list[str]]] = no_negatives
 
-    def in_batch_negatives(self, **options: Any) -> MultipleNegativesRankingLoss:
-        """InfoNCE at this temperature, with the negatives of all processes where several train on this objective alone.
+    def contrastive(self, both_ways: bool = False) -> ContrastiveLoss:
+        """InfoNCE with the stage's settings; negatives of all processes where several train on this objective alone.
 
         In a mixture, processes may be at different objectives in one step, and would wait for each other for ever.
         """
-        several = self.alone and torch.distributed.is_available() and torch.distributed.is_initialized()
-        return MultipleNegativesRankingLoss(
-            self.model, scale=1 / self.temperature, gather_across_devices=several, **options
+        return ContrastiveLoss(
+            self.model,
+            self.settings.temperature,
+            learn_temperature=self.settings.learn_temperature,
+            margin=self.settings.false_negative_margin,
+            both_ways=both_ways,
+            gather=self.alone and torch.distributed.is_available() and torch.distributed.is_initialized(),
         )
+
+    def mined(self, anchors: list[str], positives: list[str]) -> dict[str, list[str]]:
+        """The mined hard negatives as columns ``mined1``, ``mined2`` and so on."""
+        return {f"mined{number}": column for number, column in enumerate(self.mine(anchors, positives), 1)}
 
     def sample(self, what: str, rows: list) -> list:
         """At most ``examples`` of the rows, shuffled.

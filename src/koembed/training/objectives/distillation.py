@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from datasets import Dataset
-from sentence_transformers.sentence_transformer.losses import CosineSimilarityLoss
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
 
 from koembed.training.objectives.base import Context, Objective
 
@@ -11,26 +15,80 @@ NEIGHBOURS = 64  # the second sentence is one of so many nearest
 STRANGERS = 0.25  # share of the pairs whose second sentence is any text
 
 
+class SimilarityLoss(nn.Module):
+    """``mean_i (cos(u_i, v_i) - t(u_i, v_i))^2 + mean_ij (cos(x_i, x_j) - t(x_i, x_j))^2``.
+
+    The first mean is over the batch's pairs, the second over all pairs of its texts, where ``t`` is the product of
+    the teachers' vectors less ``offset``: what they hold of unrelated texts becomes 0.
+
+    Args:
+        model: the student.
+        vectors: float32 [texts, dim], the teachers'; labels are row numbers, since vectors as labels cost memory twice.
+        offset: see ``calibrated``.
+    """
+
+    vectors: Tensor
+
+    def __init__(self, model: SentenceTransformer, vectors: NDArray[np.float32], offset: float) -> None:
+        super().__init__()
+        self.model = model
+        self.offset = offset
+        self.register_buffer("vectors", torch.from_numpy(vectors), persistent=False)
+
+    def forward(self, sentence_features: list[dict[str, Any]], labels: Tensor) -> Tensor:
+        """labels: int64 [batch, 2], the rows of both texts."""
+        sides = [self.model(features)["sentence_embedding"] for features in sentence_features]
+        mine = nn.functional.normalize(torch.cat(sides).float(), dim=1)
+        theirs = self.vectors[labels.T.flatten()]
+        error = mine @ mine.T - (theirs @ theirs.T - self.offset)
+        n = len(labels)
+        apart = ~torch.eye(2 * n, dtype=torch.bool, device=error.device)
+        return error[:n, n:].diagonal().square().mean() + error[apart].square().mean()
+
+
 def distillation(context: Context) -> Objective:
-    """Squared error between the cosine of two texts and their cosine in the teacher's space.
+    """The student's similarities are drawn to the mean similarity of its teachers, in every pair of a batch.
 
-    Requires: texts; a teacher (``vocab.semantic_space``) that knows Korean. Use it where labels are few: the teacher
-    grades any number of pairs, on the whole scale, since the second text is drawn from the neighbours of the first
-    (rank log-uniform up to 64) or, one time in four, from all texts.
+    Requires: texts; teachers that know Korean. Use it where labels are few: the teachers grade any number of pairs, on
+    the whole scale, since the second text is drawn from the neighbours of the first (rank log-uniform up to 64) or,
+    one time in four, from all texts; and a batch of n pairs holds 2n (2n - 1) / 2 more of them.
 
-    | column    | content                   | label                              |
-    |-----------|---------------------------|------------------------------------|
-    | sentence1 | a text                    | teacher's cosine, 0 - 1            |
-    | sentence2 | a neighbour or a stranger |                                    |
+    | column    | content                   | label                                        |
+    |-----------|---------------------------|----------------------------------------------|
+    | sentence1 | a text                    | rows of both among the teachers' vectors [2] |
+    | sentence2 | a neighbour or a stranger |                                              |
 
-    Source: Hofstätter et al. 2020 and Reimers and Gurevych 2020 train on a teacher's scores alike.
+    Source: Park et al. 2019, "Relational knowledge distillation"; Tung and Mori 2019 (similarity-preserving).
     """
     texts = context.sample("texts (data.texts)", context.corpus.texts)
-    vectors = torch.from_numpy(np.asarray(context.space(texts), np.float32))
-    partners = _partners(vectors, torch.Generator().manual_seed(context.rng.getrandbits(32)))
-    cosines = (vectors * vectors[partners]).sum(1).clamp(0, 1)
-    columns = {"sentence1": texts, "sentence2": [texts[row] for row in partners]}
-    return Objective(Dataset.from_dict({**columns, "label": cosines.tolist()}), CosineSimilarityLoss(context.model))
+    vectors, offset = calibrated([np.asarray(teacher(texts), np.float32) for teacher in context.teachers])
+    partners = _partners(torch.from_numpy(vectors), torch.Generator().manual_seed(context.rng.getrandbits(32)))
+    rows = np.stack([np.arange(len(texts)), partners.numpy()], 1)
+    columns = {"sentence1": texts, "sentence2": [texts[row] for row in partners], "label": rows}
+    return Objective(Dataset.from_dict(columns), SimilarityLoss(context.model, vectors, offset))
+
+
+def calibrated(teachers: list[NDArray[np.float32]], sample: int = 2_000) -> tuple[NDArray[np.float32], float]:
+    """One vector a text, such that product less offset is the mean of the teachers' cosines, unrelated texts at 0.
+
+    A teacher whose unrelated texts have a mean cosine ``m`` (0.05 for USE, 0.8 for E5) gives ``(cos - m) / (1 - m)``.
+
+    Args:
+        teachers: float32 [texts, dim] each, rows of length 1.
+        sample: texts that ``m`` is measured on, all pairs of them.
+
+    Returns:
+        float32 [texts, sum of the dims], and the offset.
+    """
+    parts, offset = [], 0.0
+    for vectors in teachers:
+        some = vectors[:sample].astype(np.float64)
+        n = len(some)
+        mean = float((np.square(some.sum(0)).sum() - n) / max(n * (n - 1), 1))
+        weight = 1 / (len(teachers) * (1 - mean))
+        parts.append(vectors * np.float32(weight**0.5))
+        offset += weight * mean
+    return np.concatenate(parts, 1), offset
 
 
 def _partners(vectors: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -43,6 +101,6 @@ def _partners(vectors: torch.Tensor, generator: torch.Generator) -> torch.Tensor
     near = torch.rand(n, generator=generator) >= STRANGERS
     for rows in near.nonzero().flatten().split(1024):
         scores = vectors[rows] @ vectors.T
-        scores[torch.arange(len(rows)), rows] = 2.0  # itself is rank 0
+        scores[torch.arange(len(rows)), rows] = torch.inf  # itself is rank 0
         partners[rows] = scores.topk(count + 1).indices[torch.arange(len(rows)), ranks[rows]]
     return partners

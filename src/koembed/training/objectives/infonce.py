@@ -15,11 +15,11 @@ def infonce(context: Context) -> Objective:
     | anchor        | a text                                      |
     | positive      | the same meaning                            |
     | hard_negative | many of the same words, another meaning     |
+    | mined1 ...    | ``hard_negatives`` more, mined              |
 
     Source: van den Oord, Li and Vinyals 2018; Henderson et al. 2017 (in-batch negatives).
     """
     rows = context.sample("triplets (data.pairs)", context.corpus.triplets)
     anchors, positives, negatives = (list(column) for column in zip(*rows, strict=True))
-    dataset = Dataset.from_dict({"anchor": anchors, "positive": positives, "hard_negative": negatives})
-    loss = context.in_batch_negatives()
-    return Objective(dataset, loss)
+    columns = {"anchor": anchors, "positive": positives, "hard_negative": negatives}
+    return Objective(Dataset.from_dict(columns | context.mined(anchors, positives)), context.contrastive())

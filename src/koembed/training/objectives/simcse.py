@@ -22,5 +22,5 @@ def simcse(context: Context) -> Objective:
     Source: Gao, Yao and Chen 2021, "SimCSE: simple contrastive learning of sentence embeddings".
     """
     texts = context.sample("texts (data.texts)", context.corpus.texts)
-    loss = context.in_batch_negatives()
-    return Objective(Dataset.from_dict({"sentence1": texts, "sentence2": texts}), loss, needs_dropout=True)
+    dataset = Dataset.from_dict({"sentence1": texts, "sentence2": texts})
+    return Objective(dataset, context.contrastive(), needs_dropout=True)

@@ -23,8 +23,7 @@ def span(context: Context) -> Objective:
     texts = [text for text in context.corpus.texts if len(text.split()) >= SHORTEST]
     pairs = [_crop(text, context.rng) for text in context.sample("texts of six words and more (data.texts)", texts)]
     queries, rests = (list(side) for side in zip(*pairs, strict=True))
-    loss = context.in_batch_negatives()
-    return Objective(Dataset.from_dict({"query": queries, "text": rests}), loss)
+    return Objective(Dataset.from_dict({"query": queries, "text": rests}), context.contrastive())
 
 
 def _crop(text: str, rng) -> tuple[str, str]:

@@ -19,5 +19,4 @@ def translation(context: Context) -> Objective:
     """
     pairs = context.sample("en-ko pairs (data.bitext)", context.corpus.bitext)
     dataset = Dataset.from_dict({"ko": [korean for _, korean in pairs], "en": [english for english, _ in pairs]})
-    loss = context.in_batch_negatives(directions=("query_to_doc", "doc_to_query"), partition_mode="per_direction")
-    return Objective(dataset, loss)
+    return Objective(dataset, context.contrastive(both_ways=True))

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from koembed.training.objectives.base import Context, Objective
+from koembed.training.objectives.healing import drawn_to_base
+
+
+def retention(context: Context) -> Objective:
+    """An English text's vector is drawn to the untouched base's own vector of it.
+
+    ``loss_i = 1 - cos(h(en_i), base(en_i))``
+
+    Requires: en-ko pairs, of which it takes the English. Use it beside objectives that move the body or the adapters
+    on Korean alone, where the gate finds English lost. ``alignment`` holds it too, and draws Korean to it.
+
+    | column | content      | label                    |
+    |--------|--------------|--------------------------|
+    | en     | English text | row of the base's vector |
+
+    Source: Li and Hoiem 2018, "Learning without forgetting".
+    """
+    english = list(dict.fromkeys(english for english, _ in context.corpus.bitext))
+    texts = context.sample("en-ko pairs (data.bitext)", english)
+    return drawn_to_base(context, {"en": texts}, texts)
