@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format check-pairs clean
+.PHONY: help setup run test lint format check-pairs bench-vocab clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,9 @@ format: setup  ## format the code
 
 check-pairs: setup  ## check the labelled pairs that ship with koembed
 	$(BIN)/koembed data check-pairs
+
+bench-vocab: setup  ## measure vocabulary expansion; KOEMBED_DATA names the directory of the public data
+	$(BIN)/python benchmarks/vocab.py
 
 clean:  ## remove runs and caches, not .venv
 	rm -rf runs .pytest_cache .ruff_cache .mypy_cache .hypothesis

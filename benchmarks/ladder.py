@@ -1,0 +1,179 @@
+"""The whole ladder, base to stage 3, on real bases and public data that the stages never saw.
+
+    KOEMBED_DATA=DIR python benchmarks/ladder.py [--bases minilm e5] [--root runs/ladder]
+
+Each base is one run of its recipe in ``configs/recipes``, trained on the directory's train files alone and measured on
+KorSTS dev, English STS dev and the petitions of one month that none was trained on. Beside them: character TF-IDF on
+the same petitions, and the first version's recipe for adapters (SimCSE at 3e-5 and 3e-4) with the same number of
+examples, on top of the same stage 1. A killed run continues. The last line printed is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import lzma
+import os
+import platform
+import random
+import shutil
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from koembed import pipeline
+from koembed.adapters.model import adapted
+from koembed.config import Config, load_config
+from koembed.corpus.data import load_bitext, load_passages
+from koembed.evaluation.metrics import ndcg
+from koembed.evaluation.suites.stages import load_suite, measure
+from koembed.storage import read_json, write_json
+
+REPOSITORY = Path(__file__).parents[1]
+RECIPES = {"minilm": "minilm-ko.yaml", "e5": "e5-small-ko.yaml", "smollm2": "smollm2-ko.yaml"}
+KORSTS, ENGLISH, PETITIONS = "sts_dev_korsts", "sts_dev_english", "passages_test"
+MACHINE_TRANSLATED = {"docs_dotnet", "docs_powershell"}
+TECHNICAL = {"python", "powershell", "react", "tldr", "fastapi"}
+MONTHS = {"test": {"2019-07"}, "select": {"2019-04"}, "train": {"2017-08", "2019-05", "2019-06"}}
+SELECT = 1_000  # of the scored train pairs, held out for the gate
+OLD_RECIPE = [  # of the first version: SimCSE alone, on adapters
+    "stage2.objectives={simcse: 1}",
+    "stage2.learning_rate=3e-5",
+    "stage3.language.objectives={simcse: 1}",
+    "stage3.language.learning_rate=3e-4",
+    "stage3.tasks={sts: {objectives: {simcse: 1}, learning_rate: 3e-4}, retrieval: null}",
+]
+
+
+def table(path: Path) -> Iterator[dict[str, str]]:
+    """Rows of a packed table, whose quotation marks are text."""
+    with lzma.open(path, "rt", encoding="utf-8", newline="") as lines:
+        yield from csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+
+
+def write(path: Path, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """A table in the form that configs name."""
+    path.write_text("\n".join("\t".join(row) for row in [header, *rows]) + "\n", encoding="utf-8")
+
+
+def prepare(data: Path, folder: Path) -> None:
+    """What the recipes name, out of the public files: texts people wrote, translations of every kind, petitions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = [(row["text"],) for row in table(data / "text_ko.tsv.xz") if row["domain"] not in MACHINE_TRANSLATED]
+    write(folder / "texts.tsv", ("text",), texts)
+    bitext = [(row["en"], row["ko"], row["source"]) for row in table(data / "parallel_en_ko.tsv.xz")]
+    everyday = [pair[:2] for pair in bitext if pair[2] not in TECHNICAL]
+    technical = [pair[:2] for pair in bitext if pair[2] in TECHNICAL]
+    write(folder / "bitext.tsv", ("en", "ko"), everyday + random.Random(0).sample(technical, len(everyday)))
+    petitions = list(table(data / "title_body.tsv.xz"))
+    for split, months in MONTHS.items():
+        rows = [(row["title"], row["body"]) for row in petitions if row["month"] in months]
+        write(folder / f"passages_{split}.tsv", ("query", "passage"), rows)
+    scored = [(row["sentence1"], row["sentence2"], row["score"]) for row in table(data / "sts_train.tsv.xz")]
+    random.Random(0).shuffle(scored)
+    for split, rows in (("select", scored[:SELECT]), ("train", scored[SELECT:])):
+        write(folder / f"pairs_{split}.tsv", ("sentence1", "sentence2", "score"), rows)
+    for name in ("nli_triplets", KORSTS, ENGLISH):
+        shutil.copyfile(data / f"{name}.tsv.xz", folder / f"{name}.tsv.xz")
+
+
+def recipe(base: str, root: Path, overrides: list[str]) -> Config:
+    """A base's recipe, its data and its results below ``root``."""
+    data = root / "data"
+    files = {
+        "data.texts": ["texts.tsv"],
+        "data.bitext": ["bitext.tsv"],
+        "data.pairs_select": ["pairs_select.tsv"],
+        "data.passages": ["passages_train.tsv"],
+        "data.passages_select": ["passages_select.tsv"],
+        "evaluation.sts": [f"{KORSTS}.tsv.xz", f"{ENGLISH}.tsv.xz"],
+        "evaluation.passages": [f"{PETITIONS}.tsv"],
+    }
+    named = [f"{key}=[{', '.join(str(data / name) for name in names)}]" for key, names in files.items()]
+    named.append(f"data.pairs=[kopairs, {data / 'pairs_train.tsv'}, {data / 'nli_triplets.tsv.xz'}]")
+    return load_config(REPOSITORY / "configs" / "recipes" / RECIPES[base], [f"root={root / base}", *named, *overrides])
+
+
+def climb(base: str, root: Path, overrides: list[str], console: Console) -> dict[str, Any]:
+    """One run of a recipe: what is measured of each stage, base first."""
+    config = recipe(base, root, overrides)
+    started = time.monotonic()
+    stages = pipeline.run(config, console)["stages"]
+    took = root / base / "seconds.json"  # of the run that trained; a later one only reads
+    if not took.exists():
+        write_json(took, {"seconds": round(time.monotonic() - started)})
+    ranking = [stage["sts"][KORSTS] for stage in stages]
+    gains = [stage["gain"]["sts"][KORSTS] for stage in stages[1:]]
+    return {
+        "spearman": [round(found["value"], 4) for found in ranking],
+        "interval": [[round(found[end], 4) for end in ("low", "high")] for found in ranking],
+        "gain": [[round(found[part], 4) for part in ("value", "low", "high")] for found in gains],
+        "discrimination": [round(stage["discrimination"]["value"], 4) for stage in stages],
+        "english_retention": [
+            round(stage["sts"][ENGLISH]["value"] / stages[0]["sts"][ENGLISH]["value"], 4) for stage in stages
+        ],
+        "ndcg10": [round(stage["passages"][PETITIONS]["value"], 4) for stage in stages],
+        "seconds": read_json(took)["seconds"],
+    }
+
+
+def old_recipe(root: Path, overrides: list[str], console: Console) -> list[float]:
+    """KorSTS dev of MiniLM's stages 2 and 3 by the first version's recipe, at full strength: it had no gate."""
+    ours, theirs = recipe("minilm", root, overrides), recipe("minilm", root, [*overrides, *OLD_RECIPE])
+    theirs.root = root / "old"
+    for number in (0, 1):
+        if not theirs.stage(number).exists():
+            shutil.copytree(ours.stage(number), theirs.stage(number))
+    pipeline.make_stages(theirs, console, 2, 3)
+    suite = load_suite(theirs.evaluation, load_bitext(theirs.data.bitext_test, "test"))
+    found = []
+    for number in (2, 3):
+        model = adapted(theirs.stage(number))
+        for name in model[0].specs:
+            model[0].set_scale(name, 1.0)
+        found.append(round(measure(model, suite)["sts"][KORSTS]["value"], 4))
+    return found
+
+
+def tfidf(folder: Path) -> float:
+    """nDCG@10 of the petitions by character n-grams within words."""
+    queries, passages = zip(*load_passages([folder / f"{PETITIONS}.tsv"]), strict=True)
+    vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 3), sublinear_tf=True).fit(passages)
+    sides = [vectorizer.transform(side).toarray() for side in (queries, passages)]
+    return round(float(np.mean(ndcg(*sides))), 4)
+
+
+def main() -> None:
+    """Run, and print one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bases", nargs="+", choices=RECIPES, default=["minilm", "e5"])
+    parser.add_argument("--root", type=Path, default=Path("runs/ladder"))
+    parser.add_argument("overrides", nargs="*", metavar="KEY.PATH=VALUE")
+    arguments = parser.parse_args()
+    if "KOEMBED_DATA" not in os.environ:
+        parser.error("set KOEMBED_DATA to the directory of the public data")
+    root, console = arguments.root, Console(highlight=False)
+    prepare(Path(os.environ["KOEMBED_DATA"]), root / "data")
+    climbed = {base: climb(base, root, arguments.overrides, console) for base in arguments.bases}
+    figures: dict[str, Any] = {base: found["spearman"] for base, found in climbed.items()}
+    figures["intervals"] = {base: found["interval"] for base, found in climbed.items()}
+    for key in ("english_retention", "discrimination", "gain", "seconds"):
+        figures[key] = {base: found[key] for base, found in climbed.items()}
+    figures["retrieval_ndcg10"] = {base: found["ndcg10"] for base, found in climbed.items()}
+    figures["tfidf_ndcg10"] = tfidf(root / "data")
+    if "minilm" in climbed:
+        figures["old_recipe"] = old_recipe(root, arguments.overrides, console)
+    figures["machine"] = {"cpu": platform.machine(), "cores": os.cpu_count()}
+    figures["versions"] = {name: version(name) for name in ("torch", "transformers", "sentence-transformers")}
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
