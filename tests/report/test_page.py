@@ -10,8 +10,11 @@ import pytest
 from koembed.config import Config, load_config
 from koembed.report.page import write_report
 from koembed.report.plots import Axis, axis_over, density
+from koembed.training.gate import Scores, choose
+from koembed.vocab.expand import Expansion, Size
+from koembed.vocab.knee import Curve
 
-NAMES = ("base", "expanded vocabulary", "<Sim & CSE>")
+NAMES = ("base", "expanded vocabulary", "<Sim & CSE>", "bottleneck")
 
 
 def interval(value: float) -> dict[str, float]:
@@ -29,6 +32,7 @@ def stage(number: int) -> dict:
         **{name: interval(0.1013 + 0.05 * place + up) for place, name in enumerate(metrics)},
         "cosines": {"similar": [0.5 + up, 0.6, 0.7], "hard": [0.4, 0.5, 1.0000001], "plain": [-0.1, 0.1]},
         "sts": {"korsts": interval(0.6071 + up)},
+        "passages": {"title_body": interval(0.5503 + up)},
         "probes": {"all": interval(0.5), "roles": interval(0.3 + up), "speech_level": interval(0.4)},
         "tokens_per_word": 5.25 - number,
     }
@@ -43,30 +47,37 @@ def config(tmp_path: Path) -> Config:
     return load_config(None, [f"root={tmp_path}", "model.base=pypi:tiny"])
 
 
-def trial(alpha: float, discrimination: float, spearman: float = 0.5, english: float = 0.99) -> dict[str, float]:
-    scores = {"spearman": spearman, "auc": 0.8, "discrimination": discrimination, "retrieval": 0.6, "english": english}
-    return {"alpha": alpha, **scores}
+def scores(discrimination: float, spearman: float = 0.5, english: float = 0.99) -> Scores:
+    return Scores(spearman=spearman, auc=0.8, discrimination=discrimination, retrieval=0.6, english=english)
 
 
-def write_notes(config: Config, number: int, alpha: float, curve: list[dict]) -> None:
-    verdict = {"alpha": alpha, "purpose": "similarity", "curve": curve}
+def write_notes(config: Config, number: int, *tried: Scores) -> None:
+    """What a stage notes that was tried at equal steps from 0 to 1."""
+    steps = len(tried) - 1
+    verdict = choose(lambda alpha: tried[round(alpha * steps)], steps, english_floor=0.9)
     place = config.stage(number)
     place.mkdir(parents=True, exist_ok=True)
-    notes = {"stage": number, "id": f"id{number}", "parent": None, "seconds": 61.0, "gate": {"weights": verdict}}
+    gate = {"weights": verdict.as_dict()}
+    notes = {"stage": number, "id": f"id{number}", "parent": None, "seconds": 61.0, "gate": gate}
     (place / "stage.json").write_text(json.dumps(notes), encoding="utf-8")
 
 
-def write_expansion(config: Config) -> None:
+def write_expansion(config: Config, curve: Curve | None = None) -> None:
     config.stage(0).mkdir(parents=True, exist_ok=True)
-    report = {
-        "initializer": "semantic",
-        "new_tokens": 1234,
-        "fertility": {"before": 4.0, "after": 1.0},
-        "unknown": {"before": 0.25, "after": 0.0},
-        "unreachable": 0.0,
-        "tokens": ["##습니다", "<b>", *(f"토큰{index}" for index in range(100))],
-    }
-    (config.stage(0) / "expansion.json").write_text(json.dumps(report), encoding="utf-8")
+    tokens = ["##습니다", "<b>", *(f"토큰{index}" for index in range(100))]
+    expansion = Expansion(
+        tokens=tokens,
+        first_new_row=20_000,
+        trimmed=4_321,
+        initializer="semantic",
+        size=(Size(24_321, 2_600_000), Size(20_102, 2_300_000)),
+        fertility=(4.0, 1.0),
+        unknown=(0.25, 0.0),
+        scaffolding=7,
+        unreachable=0.0,
+        curve=curve,
+    )
+    (config.stage(0) / "expansion.json").write_text(json.dumps(expansion.report()), encoding="utf-8")
 
 
 def written(config: Config, content: dict) -> tuple[str, ET.Element]:
@@ -95,6 +106,7 @@ def test_every_stage_and_value_is_on_the_page(config: Config) -> None:
             assert f"{one[name]['value']:.3f}" in shown
             assert f"{one[name]['low']:.3f} to {one[name]['high']:.3f}" in shown
         assert f"{one['sts']['korsts']['value']:.3f}" in shown
+        assert f"{one['passages']['title_body']['value']:.3f}" in shown
         assert f"{one['tokens_per_word']:.2f}" in shown
     assert any("250 bootstrap resamples" in text for text in shown)
 
@@ -130,26 +142,26 @@ def test_the_base_alone(config: Config) -> None:
 def test_parts_that_are_missing_are_left_out(config: Config) -> None:
     content = results(2)
     for one in content["stages"]:
-        one.update(sts={}, probes={}, cosines={})
+        one.update(sts={}, passages={}, probes={}, cosines={})
     _, tree = written(config, content)
     assert headings(tree) == ["All stages", "The ladder", "Settings and environment"]
-    assert not any("korsts" in text for text in texts(tree))
+    assert not any("korsts" in text or "nDCG" in text for text in texts(tree))
 
 
 def test_a_stage_left_out_says_so_and_why(config: Config) -> None:
     content = results(3)
     content["stages"][2]["cosines"] = content["stages"][1]["cosines"]
-    write_notes(config, 1, 0.0, [trial(0.0, 0.3), trial(0.5, 0.2), trial(1.0, 0.1, english=0.5)])
+    write_notes(config, 1, scores(0.3), scores(0.2, 0.6), scores(0.1, 0.7), scores(0.4, 0.4), scores(0.4, 0.6, 0.5))
     _, tree = written(config, content)
     shown = texts(tree)
     assert "Left out (α 0): the model stays as it was" in shown
-    assert "; discrimination fell at every α above 0; English fell below 0.90 at α 1." in shown
+    assert "; discrimination fell at α 0.25, 0.5; Spearman fell at α 0.75; English fell below 0.90 at α 1." in shown
     assert "the same as stage 0" in shown
     assert "left out (α 0)" in shown
 
 
 def test_a_stage_that_is_kept(config: Config) -> None:
-    write_notes(config, 0, 0.5, [trial(0.0, 0.3), trial(0.5, 0.4, 0.7), trial(1.0, 0.5, 0.6)])
+    write_notes(config, 0, scores(0.3), scores(0.4, 0.7), scores(0.5, 0.6))
     _, tree = written(config, results(2))
     assert "Kept at α 0.5" in texts(tree)
     assert "; no other strength was better." in texts(tree)
@@ -162,7 +174,39 @@ def test_the_vocabulary_is_shown_and_escaped(config: Config) -> None:
     chips = ["".join(chip.itertext()) for chip in tree.iter("li")]
     assert chips[:3] == ["##습니다", "<b>", "토큰0"]
     assert len(chips) == 60
-    assert {"1,234", "4.00 → 1.00", "0.250 → 0.000", "75% fewer"} <= set(texts(tree))
+    shown = texts(tree)
+    assert {"102", "first rows: semantic; 7 only build longer ones", "4,321"} <= set(shown)
+    assert {"24,321 → 20,102", "2.6 → 2.3 M", "−12%"} <= set(shown)
+    assert {"4.00 → 1.00", "0.250 → 0.000", "75% fewer"} <= set(shown)
+    assert not any("held-out text" in text for text in shown)
+
+
+def test_the_curve_is_shown_with_its_knee(config: Config) -> None:
+    write_expansion(config, Curve([0, 1000, 2000, 3000, 4000], [100, 60, 40, 35, 32]))
+    _, tree = written(config, results(2))
+    assert "2,000 tokens were learned from the corpus" in texts(tree)
+    plot = next(svg for svg in tree.iter("svg") if "held-out" in svg.get("aria-label", ""))
+    assert [text.text for text in plot.iter("text") if text.get("class") != "level"] == ["0", "2,000", "4,000"]
+    assert plot.get("aria-label", "").endswith("40.0% are left at 2,000, the knee")
+
+
+def test_a_curve_without_a_knee_is_left_out(config: Config) -> None:
+    for curve in (Curve([0], [10]), Curve([0, 1], [10, 10]), Curve([0, 1], [0, 0])):
+        write_expansion(config, curve)
+        page, _ = written(config, results(2))
+        assert "curve bends" not in page
+
+
+def test_gains_are_sure_lost_or_not_told_apart(config: Config) -> None:
+    content = results(4)
+    gains = {1: (0.05, 0.02, 0.08), 2: (-0.05, -0.08, -0.02), 3: (0.01, -0.01, 0.03)}
+    for number, (value, low, high) in gains.items():
+        content["stages"][number]["gain"] = {"auc": {"value": value, "low": low, "high": high}, "sts": {}}
+    _, tree = written(config, content)
+    assert "What each stage gained" in headings(tree)
+    (plot,) = (svg for svg in tree.iter("svg") if ", gains: " in svg.get("aria-label", ""))
+    changes = {text.text: text.get("class") for text in plot.iter("text") if "change" in text.get("class", "")}
+    assert changes == {"▲ +0.050": "change gained", "▼ −0.050": "change lost", "≈ +0.010": "change unsure"}
 
 
 def test_axes_hold_all_values_and_do_not_blow_noise_up() -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from markupsafe import Markup
 
 from koembed.evaluation.metrics import Interval
+from koembed.report.metrics import SIGNS, sign
 
 STEPS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # distances between ticks that read well
 
@@ -45,11 +46,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Trial:
-    """A strength that the gate tried; ``refused`` names the rules it broke, none where it could be taken."""
+    """A strength that the gate tried; ``refused`` says why it could not be taken, None where it could."""
 
     alpha: float
     quality: float
-    refused: tuple[str, ...] = ()
+    refused: str | None
 
 
 def axis_over(values: Iterable[float], least_span: float = 0.1, most_ticks: int = 6) -> Axis:
@@ -82,6 +83,16 @@ def number(value: float, digits: int = 3) -> str:
     return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
 
 
+def signed(value: float, digits: int = 3) -> str:
+    """A change as the page prints it.
+
+    >>> signed(0.0834), signed(-0.0834), signed(0.0001)
+    ('+0.083', '−0.083', '0.000')
+    """
+    text = number(value, digits)
+    return f"+{text}" if float(text.replace("−", "-")) > 0 else text
+
+
 def ladder(label: str, points: Sequence[Point], reference: float | None = None) -> Markup:
     """A value per stage with its interval; values are written above, stage names below.
 
@@ -107,6 +118,27 @@ def ladder(label: str, points: Sequence[Point], reference: float | None = None) 
         _dot(mark, f"{kind} hollow" if point.hollow else kind, x, y)
         _text(mark, number(point.interval.value), x, min(ends[0], y) - 7, "value")
         _text(svg, point.name, x, bottom + 20, "tick")
+    return _drawn(svg)
+
+
+def gains(label: str, rows: Sequence[tuple[str, Interval]]) -> Markup:
+    """Changes by name with their intervals, around zero; coloured by whether the whole interval is on one side."""
+    line_height, top = 27, 22
+    bottom = top + line_height * len(rows)
+    axis = axis_over([0.0, *(value for _, gain in rows for value in (gain.low, gain.high))], most_ticks=5)
+    svg = _canvas(label, bottom)
+    for tick in axis.ticks:
+        _line(svg, "grid" if tick else "reference", 100 * axis.share(tick), top - 6, 100 * axis.share(tick), bottom)
+        _text(svg, signed(tick, 2) if tick else "0", 100 * axis.share(tick), top - 12, "tick")
+    for index, (name, gain) in enumerate(rows):
+        y = top + line_height * (index + 0.5)
+        outcome = sign(gain)
+        kind = {1: "gained", -1: "lost", 0: "unsure"}[outcome]
+        mark = _marked(svg, name, gain)
+        _text(svg, name, 0, y + 4, "name", dx=-14)
+        _line(mark, f"bar {kind}", 100 * axis.share(gain.low), y, 100 * axis.share(gain.high), y)
+        _dot(mark, kind, 100 * axis.share(gain.value), y)
+        _text(svg, f"{SIGNS[outcome]} {signed(gain.value)}", 100, y + 4, f"change {kind}", dx=14)
     return _drawn(svg)
 
 
@@ -193,8 +225,7 @@ def gate(label: str, trials: Sequence[Trial], chosen: float) -> Markup:
         _line(svg, "path", places[index - 1], heights[index - 1], places[index], heights[index])
     for trial, x, y in zip(trials, places, heights, strict=True):
         mark = SubElement(svg, "g")
-        why = " and ".join(trial.refused) or "admitted"
-        SubElement(mark, "title").text = f"α {trial.alpha:g}: {number(trial.quality)}; {why}"
+        SubElement(mark, "title").text = f"α {trial.alpha:g}: {number(trial.quality)}; {trial.refused or 'admitted'}"
         if trial.alpha == chosen:
             _line(mark, "chosen", x, y, x, bottom)
             _dot(mark, "ring", x, y, 8)
@@ -203,6 +234,27 @@ def gate(label: str, trials: Sequence[Trial], chosen: float) -> Markup:
     for alpha in sorted({0.0, 0.5, 1.0, chosen}):
         if alpha == chosen or abs(alpha - chosen) > 0.15:
             _text(svg, f"{alpha:g}", _strength(alpha), bottom + 20, "tick")
+    return _drawn(svg)
+
+
+def compression(label: str, sizes: Sequence[int], left: Sequence[float], knee: int) -> Markup:
+    """Share of the tokens that are left against tokens learned, with the line that the knee lies farthest below."""
+    top, bottom = 12.0, 148.0
+    axis, across = axis_over(left), Axis(sizes[0], sizes[-1], (sizes[0], knee, sizes[-1]))
+    svg = _canvas(label, bottom + 26)
+    _y_axis(svg, axis, top, bottom)
+    places = [100 * across.share(size) for size in sizes]
+    heights = [_y(axis, share, top, bottom) for share in left]
+    _line(svg, "reference", places[0], heights[0], places[-1], heights[-1])
+    for index in range(1, len(sizes)):
+        _line(svg, "curve", places[index - 1], heights[index - 1], places[index], heights[index])
+    x, y = (side[list(sizes).index(knee)] for side in (places, heights))
+    _line(svg, "chosen", x, y, x, bottom)
+    _dot(svg, "ours", x, y)
+    _dot(svg, "ring", x, y, 8)
+    for tick in across.ticks:
+        if tick == knee or abs(tick - knee) > 0.15 * sizes[-1]:
+            _text(svg, f"{tick:,}", 100 * across.share(tick), bottom + 20, "value" if tick == knee else "tick")
     return _drawn(svg)
 
 
