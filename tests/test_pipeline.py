@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from sentence_transformers import SentenceTransformer
 
-from conftest import KOREAN, PAIRS
+from conftest import ENGLISH, KOREAN, PAIRS
 from koembed import pipeline
 from koembed.config import Config, load_config
 
@@ -26,6 +26,9 @@ SMALL = [
     "stage2.epochs=1",
     "stage2.size=8",
     "stage3.language.max_examples=16",
+    "stage3.language.teachers=[usem3]",
+    "stage3.tasks.sts.teachers=[usem3]",
+    "stage3.tasks.retrieval.teachers=[usem3]",
     "stage3.tasks.sts.max_examples=32",
     "stage3.tasks.retrieval.max_examples=32",
     "evaluation.bootstrap=20",
@@ -119,6 +122,10 @@ def test_a_stage_moved_away_is_made_again_with_those_after_it(bert_directory, tm
 
 def test_a_hostile_learning_rate_ends_gated_not_worse(bert_directory, tmp_path):
     hostile = ["stage1.learning_rate=1.0", "stage1.warmup=0", "stage1.epochs=3", "stage1.max_grad_norm=1000"]
+    # English similarities of three sentences may keep their order by chance, those of sixteen words do not.
+    lines = ["en\tko", *(f"open the {word}\t{KOREAN[i % 6]} {i}" for i, word in enumerate(ENGLISH))]
+    (tmp_path / "words.tsv").write_text("\n".join(lines), encoding="utf-8")
+    hostile.append(f"data.bitext_select=[{tmp_path / 'words.tsv'}]")
     config = load_config(None, [*overrides(tmp_path, bert_directory), *hostile])
     pipeline.make_stages(config, Console(quiet=True), 0, 1)
     verdict = json.loads((config.stage(1) / "stage.json").read_text())["gate"]["weights"]

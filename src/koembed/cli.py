@@ -1,4 +1,4 @@
-"""The command line: ``koembed run | expand | train | evaluate | inspect | data``."""
+"""The command line: ``koembed run | expand | train | evaluate | tune | inspect | data``."""
 
 from __future__ import annotations
 
@@ -80,6 +80,22 @@ def evaluate(overrides: Overrides = None, config: ConfigOption = None) -> None:
     from koembed.config import load_config
 
     pipeline.evaluate(load_config(config, overrides), console())
+
+
+@app.command()
+def tune(
+    target: Annotated[str, typer.Argument(help="stage1, stage2, stage3.language or stage3.tasks.NAME")],
+    overrides: Overrides = None,
+    config: ConfigOption = None,
+    minutes: Annotated[float, typer.Option(min=0.1, help="No trial begins after them.")] = 30,
+    examples: Annotated[int | None, typer.Option(min=1, help="A pass of a trial; without it, a quarter.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Stop at so many, earlier searches' included.")] = None,
+) -> None:
+    """Search a stage's settings on the select split; a search that was stopped continues."""
+    from koembed.config import load_config
+    from koembed.tune import tune
+
+    tune(load_config(config, overrides), console(), target, minutes, examples, trials)
 
 
 @app.command()

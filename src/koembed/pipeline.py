@@ -53,16 +53,24 @@ def make_stages(config: Config, console: Console, first: int = 0, last: int = 3,
     Raises:
         InputError: a stage before ``first`` is missing.
     """
-    if first > 0 and not is_done(config, first - 1):
-        raise InputError(
-            f"stage {first} starts from {config.stage(first - 1)}, which is missing; run stage {first - 1}"
-        )
+    require(config, first)
     shop = Workshop(config, console)
     for number in range(first, last + 1):
         if not fresh and is_done(config, number):
             console.print(f"stage {number}  {NAMES[number]}: done, in {config.stage(number)}")
         else:
             make_stage(shop, number)
+
+
+def require(config: Config, number: int) -> None:
+    """Make sure that the stage before one is there.
+
+    Raises:
+        InputError: it is missing, or was made from another than is there now.
+    """
+    if number > 0 and not is_done(config, number - 1):
+        before = config.stage(number - 1)
+        raise InputError(f"stage {number} starts from {before}, which is missing; run stage {number - 1}")
 
 
 def make_stage(shop: Workshop, number: int) -> None:

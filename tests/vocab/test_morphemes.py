@@ -4,10 +4,11 @@ import sys
 
 import pytest
 from tokenizers import Tokenizer
+from tokenizers.models import BPE
 
 from koembed.errors import InputError
 from koembed.vocab.graft import compose_hangul
-from koembed.vocab.learn import family
+from koembed.vocab.learn import family, with_morphemes
 from koembed.vocab.morphemes import FLOOR, frequent_morphemes
 
 TEXTS = [
@@ -16,13 +17,12 @@ TEXTS = [
 ] * FLOOR
 
 
-def test_frequent_morphemes_are_found_with_their_place():
+def test_frequent_morphemes_follow_the_list_and_know_their_place(wordpiece: Tokenizer):
     pytest.importorskip("kiwipiepy")
-    found = frequent_morphemes([*TEXTS, "드물게만 나오는 낱말"], 100)
-    assert found[0] == "-에서"
+    found = with_morphemes(wordpiece, [*TEXTS, "드물게만 나오는 낱말"], ["인공지능"])
+    assert found[:2] == ["인공지능", "-에서"]
     assert {"학교", "도서관", "시장", "-까지", "-습니다"} <= {*found}
     assert not {"예쁘", "낱말", "에서", "-학교", "길"} & {*found}
-    assert frequent_morphemes(TEXTS, 3) == found[:3]
 
 
 def test_without_kiwipiepy_one_line_says_so(monkeypatch: pytest.MonkeyPatch):
@@ -36,3 +36,8 @@ def test_wordpiece_makes_what_follows_a_continuation(wordpiece: Tokenizer):
     learn, graft = family(base)
     grown = graft(base, learn(base, [], 1, ["도서관", "-에서"]))
     assert grown.encode("도서관에서", add_special_tokens=False).tokens == ["도서관", "##에서"]
+
+
+def test_bpe_takes_no_morphemes():
+    with pytest.raises(InputError, match="BPE"):
+        with_morphemes(Tokenizer(BPE()), TEXTS, [])

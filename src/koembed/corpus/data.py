@@ -135,7 +135,7 @@ def load_bitext(sources: list[str], split: packages.Split = "train") -> list[tup
     """(English, Korean) pairs, clean and distinct; of the catalogues those of one split.
 
     Raises:
-        InputError: a source cannot be read or is empty.
+        InputError: a source cannot be read or is empty, or nothing is held out to select or to test on.
     """
     found: list[tuple[str, str]] = []
     for source in sources:
@@ -144,6 +144,8 @@ def load_bitext(sources: list[str], split: packages.Split = "train") -> list[tup
         else:
             cleaned = (clean_pair(str(row["en"]), str(row["ko"])) for row in rows(source, ("en", "ko")))
             found += filter(None, cleaned)
+    if not found and split != "train":
+        raise InputError(f"data.bitext_{split}={sources}: no translation left after cleaning; name other sources")
     return list(dict.fromkeys(found))
 
 

@@ -30,7 +30,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from koembed.adapters.structure import sublayers
 from koembed.config import Training
-from koembed.models import backbone, layer_count
+from koembed.models import backbone, has_bf16, layer_count
 from koembed.training.objectives import Objective
 
 logger = logging.getLogger(__name__)
@@ -137,13 +137,6 @@ class Trainer(SentenceTransformerTrainer):
 def digest(settings: Training, seed: int) -> str:
     """A name for a training's settings: what was trained otherwise must not be continued."""
     return hashlib.sha256(f"{settings.model_dump_json()} {seed}".encode()).hexdigest()[:12]
-
-
-def has_bf16() -> bool:
-    """Whether this machine computes bf16 matrix products in hardware; in software they are slower than float32."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported()
 
 
 @contextmanager

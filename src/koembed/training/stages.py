@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,11 +27,11 @@ from koembed.corpus.data import (
     load_words,
     locate_model,
 )
-from koembed.evaluation.metrics import encode
-from koembed.models import open_model
+from koembed.models import open_model, teacher_vectors
 from koembed.storage import STAGE_FILE, read_json
 from koembed.training.engine import train
 from koembed.training.gate import Interpolation, Judge, Purpose, Scores, Verdict, choose, snapshot
+from koembed.training.mining import mined_once
 from koembed.training.objectives import Context, Objective, build
 from koembed.training.trainable import train_only
 from koembed.vocab.expand import Expansion, expand
@@ -88,9 +89,22 @@ class Workshop:
 
         return vectors
 
+    def miner(
+        self, model: SentenceTransformer, objective: str, count: int, directory: Path
+    ) -> Callable[[list[str], list[str]], list[list[str]]]:
+        """Mines for an objective, among all pairs of its kind that the corpus has."""
+        corpus = self.corpus
+        pairs = corpus.passages if objective == "passages" else [triplet[:2] for triplet in corpus.triplets]
+
+        def columns(anchors: list[str], positives: list[str]) -> list[list[str]]:
+            with self.console.status(f"mining {count} hard negatives for each of {len(anchors):,} pairs"):
+                return mined_once(model, pairs, count, self.config.seed, directory, anchors, positives)
+
+        return columns
+
     def teach(self, texts: list[str]) -> np.ndarray:
         """The untouched base's vectors, float32 [texts, hidden], rows of length 1."""
-        return encode(self.base, texts, self.config.evaluation.batch_size)
+        return teacher_vectors(self.base, texts)
 
 
 def stage0(shop: Workshop) -> Outcome:
@@ -99,6 +113,8 @@ def stage0(shop: Workshop) -> Outcome:
     words = load_words(settings.word_list, settings.words)
     keep = load_keep(settings.trim, shop.corpus, shop.config.data.text_column)
     expansion = expand(model, shop.corpus.texts, words, settings, shop.config.seed, keep)
+    if expansion.curve:
+        shop.console.print(expansion.curve.plot(), highlight=False)
     if settings.initializer == "distill":
         with train_only(model, settings.distill, expansion.first_new_row):
             fit(shop, model, settings.distill, "new rows", shop.config.stage(0).with_name("trainer"))
@@ -109,18 +125,7 @@ def stage1(shop: Workshop) -> Outcome:
     """SimCSE, with alignment to the base's English: new rows and body learn to work together."""
     config = shop.config
     model = open_model(config.stage(0), config.model.max_length)
-    before = snapshot(model)
-    first_new_row = read_json(config.stage(0) / STAGE_FILE)["first_new_row"]
-    with train_only(model, config.stage1, first_new_row):
-        fit(shop, model, config.stage1, "stage 1", config.stage(1).with_name("trainer"))
-    weights = Interpolation(model, before)
-
-    def score_at(alpha: float) -> Scores:
-        weights.set(alpha)
-        return shop.judge.score(model)
-
-    verdict = choose(score_at, config.gate.steps, config.gate.english_floor)
-    weights.set(verdict.alpha)
+    verdict = fit_weights(shop, model, config.stage1, "stage 1", config.stage(1))
     return Outcome(model, {"gate": {"weights": verdict.as_dict()}})
 
 
@@ -145,6 +150,23 @@ def stage3(shop: Workshop) -> Outcome:
 
 
 STAGES = (stage0, stage1, stage2, stage3)
+
+
+def fit_weights(shop: Workshop, model: SentenceTransformer, settings: Training, label: str, stage: Path) -> Verdict:
+    """Train weights of the model itself, and let the gate choose how far they move from where they were."""
+    before = snapshot(model)
+    first_new_row = read_json(shop.config.stage(0) / STAGE_FILE)["first_new_row"]
+    with train_only(model, settings, first_new_row):
+        fit(shop, model, settings, label, stage.with_name("trainer"))
+    weights = Interpolation(model, before)
+
+    def score_at(alpha: float) -> Scores:
+        weights.set(alpha)
+        return shop.judge.score(model)
+
+    verdict = choose(score_at, shop.config.gate.steps, shop.config.gate.english_floor)
+    weights.set(verdict.alpha)
+    return verdict
 
 
 def fit_adapter(
@@ -178,16 +200,16 @@ def fit_adapter(
 
 def fit(shop: Workshop, model: SentenceTransformer, settings: Training, label: str, directory: Path) -> None:
     """Build the stage's objectives and train on their mixture."""
-    objectives = build_objectives(shop, model, settings, settings.objectives)
+    objectives = build_objectives(shop, model, settings, settings.objectives, directory)
     for name, objective in objectives.items():
         logger.info("%s: %s with %d examples", label, name, len(objective.dataset))
     train(model, objectives, settings, directory, label, shop.config.seed, shop.console)
 
 
 def build_objectives(
-    shop: Workshop, model: SentenceTransformer, settings: Training, shares: dict[str, float]
+    shop: Workshop, model: SentenceTransformer, settings: Training, shares: dict[str, float], directory: Path
 ) -> dict[str, Objective]:
-    """Each objective with its share of ``max_examples``."""
+    """Each objective with its share of ``max_examples``; mined negatives are kept in the directory."""
     total = sum(shares.values())
     rng = random.Random(shop.config.seed)
     return {
@@ -202,6 +224,7 @@ def build_objectives(
                 examples=round(settings.max_examples * share / total),
                 rng=rng,
                 alone=len(shares) == 1,
+                mine=shop.miner(model, name, settings.hard_negatives, directory),
             ),
         )
         for name, share in shares.items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import os
 from collections import deque
@@ -62,8 +61,7 @@ def _spread(count: CountWords, chunks: Iterator[list[str]], processes: int) -> I
     first = next(chunks, None)
     if first is None:
         return
-    # Frozen objects are passed over by the garbage collector, which would else copy the parent's memory by touching it.
-    with ProcessPoolExecutor(processes, initializer=gc.freeze) as pool:
+    with ProcessPoolExecutor(processes) as pool:
         ahead: deque[Future[Mapping[str, int]]] = deque()
         for chunk in itertools.chain([first], chunks):
             ahead.append(pool.submit(count, chunk))

@@ -16,7 +16,8 @@ from koembed.errors import InputError
 from koembed.models import input_rows, output_rows
 from koembed.vocab.graft import compose_hangul, graft_model, unreachable
 from koembed.vocab.initialize import first_rows
-from koembed.vocab.learn import family
+from koembed.vocab.knee import Curve
+from koembed.vocab.learn import family, with_morphemes
 from koembed.vocab.learned import Learned
 from koembed.vocab.trim import trim, trim_model
 
@@ -50,6 +51,7 @@ class Expansion:
         unknown: unknown tokens per word before and after.
         scaffolding: new tokens without a text of their own (byte-level BPE), which longer ones are merged from.
         unreachable: share of the others that no text can produce.
+        curve: what the number of tokens was chosen on, where it was.
     """
 
     tokens: list[str]
@@ -61,6 +63,7 @@ class Expansion:
     unknown: tuple[float, float]
     scaffolding: int
     unreachable: float
+    curve: Curve | None = None
 
     def report(self) -> dict[str, Any]:
         """For expansion.json."""
@@ -76,6 +79,7 @@ class Expansion:
             "unknown": {"before": self.unknown[0], "after": self.unknown[1]},
             "scaffolding": self.scaffolding,
             "unreachable": self.unreachable,
+            "curve": self.curve and self.curve.report(),
             "tokens": self.tokens,
         }
 
@@ -106,6 +110,8 @@ def expand(
         base, old_ids = trim(original, [*keep, *filter(None, model.prompts.values())])
         trim_model(model, base, old_ids)
     composed = compose_hangul(base)
+    if settings.morphemes:
+        words = with_morphemes(composed, texts, words)
     learned = learn(composed, texts, settings.size, words)
     if not learned.tokens:
         raise InputError("vocab: the corpus and the word list hold no Korean that the tokenizer lacks; nothing to add")
@@ -113,7 +119,6 @@ def expand(
     rows = first_rows(base, input_rows(model).detach().float().cpu(), learned, texts, settings, seed)
     graft_model(model, grown, rows, first_outputs(model, base, learned, texts, settings, seed))
     sample = texts[:SAMPLE]
-    with_text = sum(map(bool, learned.surfaces))
     return Expansion(
         tokens=learned.tokens,
         first_new_row=grown.get_vocab()[learned.tokens[0]],
@@ -122,8 +127,9 @@ def expand(
         size=(before, Size.of(model)),
         fertility=(tokens_per_word(original, sample), tokens_per_word(grown, sample)),
         unknown=(unknown_per_word(original, sample), unknown_per_word(grown, sample)),
-        scaffolding=len(learned.tokens) - with_text,
-        unreachable=len(unreachable(grown, learned)) / max(with_text, 1),
+        scaffolding=learned.scaffolding,
+        unreachable=len(unreachable(grown, learned)) / max(len(learned.tokens) - learned.scaffolding, 1),
+        curve=learned.curve,
     )
 
 

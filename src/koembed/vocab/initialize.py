@@ -18,7 +18,7 @@ from torch import Tensor
 from koembed.config import Vocab
 from koembed.corpus.data import locate_model
 from koembed.errors import InputError
-from koembed.models import open_model
+from koembed.models import open_model, teacher_vectors
 from koembed.vocab.bpe import read_base
 from koembed.vocab.focus import initialize_focus
 from koembed.vocab.learned import Learned
@@ -162,7 +162,7 @@ def semantic_space(name: str) -> Encoder:
 
         return USE(threads=torch.get_num_threads()).encode
     model = open_model(locate_model(name))
-    return lambda texts: model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+    return lambda texts: teacher_vectors(model, texts)
 
 
 def base_words(base: Tokenizer) -> dict[str, int]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tokenizers import Tokenizer
 
 from koembed.errors import InputError
 from koembed.vocab.bpe import graft_bpe, learn_bpe
 from koembed.vocab.learned import Learned
+from koembed.vocab.morphemes import frequent_morphemes
 from koembed.vocab.unigram import graft_unigram, learn_unigram
 from koembed.vocab.wordpiece import graft_wordpiece, learn_wordpiece
 
@@ -20,6 +21,7 @@ FAMILIES: dict[str, tuple[Learn, Graft]] = {
     "Unigram": (learn_unigram, graft_unigram),
     "WordPiece": (learn_wordpiece, graft_wordpiece),
 }
+MORPHEMES = 4_000  # of the corpus, the most frequent; the last of them occur once in about two thousand texts
 
 
 def family(tokenizer: Tokenizer) -> tuple[Learn, Graft]:
@@ -32,3 +34,15 @@ def family(tokenizer: Tokenizer) -> tuple[Learn, Graft]:
     if name not in FAMILIES:
         raise InputError(f"tokenizer: family {name} cannot be expanded; these can: {', '.join(FAMILIES)}")
     return FAMILIES[name]
+
+
+def with_morphemes(tokenizer: Tokenizer, texts: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Listed words, and after them the corpus's frequent morphemes (``vocab.morphemes``).
+
+    Raises:
+        InputError: the tokenizer is BPE, or kiwipiepy is not installed.
+    """
+    if type(tokenizer.model).__name__ == "BPE":
+        # Qwen3, 8,000 tokens: 0.718 of the base's tokens with 4,000 morphemes listed, 0.664 without.
+        raise InputError("vocab.morphemes: takes places from better merges in BPE; set it to false")
+    return [*words, *frequent_morphemes(texts, MORPHEMES)]

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sentence_transformers.sentence_transformer.losses import TripletDistanceMetric, TripletLoss
 
-from koembed.training.objectives.base import Context, Objective
+from koembed.training.objectives.base import Context, Objective, no_negatives
 from koembed.training.objectives.infonce import infonce
 
 MARGIN = 0.2
@@ -11,9 +13,10 @@ MARGIN = 0.2
 def triplet(context: Context) -> Objective:
     """``max(0, d(anchor, positive) - d(anchor, hard_negative) + 0.2)`` with ``d = 1 - cos``.
 
-    Requires: triplets; columns as in ``infonce``. Use it to push hard negatives alone: it sees no in-batch negatives.
+    Requires: triplets; columns as in ``infonce``, none mined. Use it to push hard negatives alone: it sees no in-batch
+    negatives.
 
     Source: Schroff, Kalenichenko and Philbin 2015, "FaceNet".
     """
     loss = TripletLoss(context.model, distance_metric=TripletDistanceMetric.COSINE, triplet_margin=MARGIN)
-    return Objective(infonce(context).dataset, loss)
+    return Objective(infonce(replace(context, mine=no_negatives)).dataset, loss)
