@@ -104,7 +104,7 @@ class Adapters(Training):
 
 
 class Stage3(Section):
-    language: Adapters = Adapters(objectives={"distillation": 1.0}, max_examples=8_000, teachers=[E5])
+    language: Adapters = Adapters(objectives={"distillation": 1.0}, max_examples=5_000, teachers=[E5])
     tasks: dict[str, Adapters] = {
         "sts": Adapters(objectives={"cosine": 0.5, "distillation": 0.5}, max_examples=4_000, epochs=2, teachers=[E5]),
         "retrieval": Adapters(

@@ -101,8 +101,10 @@ def train(
     model.max_seq_length = min(settings.max_length, whole_length or settings.max_length)
     with forced_dropout(model, settings.dropout if needs_dropout else 0.0):
         trainer.train(resume_from_checkpoint=checkpoint)
-    # Accelerate leaves the autocast around the model's forward, and the gate would judge it in bf16.
+    # Accelerate leaves the autocast around the model's forward, and the gate would judge it in bf16. It also leaves a
+    # mark that the model is prepared, and the next training of the same model would go without the autocast.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    del model._is_accelerate_prepared
     model.max_seq_length = whole_length
     model.eval()
 
