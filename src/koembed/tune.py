@@ -282,7 +282,7 @@ def print_best(search: Search, best: list[FrozenTrial], console: Console) -> lis
     first = best[0].user_attrs
     console.print(f"the stage before, alone: {first['before']:.4f}")
     if not first["alpha"]:
-        console.print("[yellow]no trial won over it: other objectives or data are needed, not other settings[/]")
+        console.print("[yellow]no trial won over it: raise --examples, or try other objectives or data[/]")
     overrides = [f"{search.target}.{name}={flow(value)}" for name, value in tried[0].items()]
     console.print(" ".join(map(shlex.quote, overrides)), markup=False, soft_wrap=True)
     return overrides
