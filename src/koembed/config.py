@@ -87,7 +87,7 @@ class Vocab(Section):
     temperature: Annotated[float, Field(gt=0)] = _setting(0.1, "softmax temperature over their cosines")
     csls: Annotated[int, Field(ge=0)] = _setting(50, "neighbours whose mean cosine is taken off hubs (CSLS); 0: none")
     distill: Training = Training(
-        trains="new_rows", objectives={"healing": 1.0}, max_examples=25_000, learning_rate=5e-3, batch_size=32
+        trains="new_rows", objectives={"healing": 1.0}, max_examples=20_000, learning_rate=3e-3, batch_size=32
     )
 
 

@@ -191,11 +191,10 @@ def test_byte_level_scaffolding_is_joined_whatever_the_initializer(initializer, 
         torch.testing.assert_close(rows[number], (known[left] + known[right]) / 2)
 
 
-def test_distill_starts_from_the_mean(wordpiece):
+def test_distill_starts_semantic(wordpiece, bert_directory):
     learned = learn_wordpiece(wordpiece, KOREAN, 20)
-    weight = matrix(wordpiece)
-    started = [first_rows(wordpiece, weight, learned, [], Vocab(initializer=name), 0) for name in ("mean", "distill")]
-    assert torch.equal(*started)
+    both = [Vocab(initializer=name, semantic_space=str(bert_directory)) for name in ("semantic", "distill")]
+    assert torch.equal(*(first_rows(wordpiece, matrix(wordpiece), learned, [], settings, 0) for settings in both))
 
 
 def test_a_base_without_words_cannot_be_semantic():

@@ -29,7 +29,7 @@ from koembed.vocab.graft import compose_hangul
 from koembed.vocab.learn import family
 from koembed.vocab.learned import Learned
 
-TEXTS = 50_000  # counted; more change little
+TEXTS = 50_000  # counted at most: memory grows with them
 WINDOW = 3  # words to either side whose tokens are neighbours
 FREQUENCY = 5  # occurrences that give a token a vector worth having
 CONTEXTS = 10_000  # most frequent neighbours that are told apart

@@ -46,18 +46,18 @@ def first_rows(
         seed: of `random` and of `focus`.
 
     Raises:
-        InputError: `semantic` finds no word in the base's vocabulary, or `focus` no token of it in the corpus.
+        InputError: `semantic` and `distill` find no word of the base, or `focus` no token of it in the corpus.
     """
     live = live_rows(base, weight)
     if settings.initializer == "random":
         return initialize_random(weight[live], len(learned.tokens), seed)
-    if settings.initializer == "semantic":
+    if settings.initializer in ("semantic", "distill"):  # the latter is trained later, from the best start there is
         sources = {word: row for word, row in base_words(base).items() if live[row]}
         encode = semantic_space(settings.semantic_space)
         rows = initialize_semantic(
             sources, weight, learned.surfaces, encode, settings.top_k, settings.temperature, settings.csls
         )
-    else:  # `distill` starts from the mean too, and is trained later
+    else:
         named = zip(learned.tokens, learned.surfaces, strict=True)
         pieces = [subtokens(base, token, surface) for token, surface in named]
         weigh = position_weights if settings.initializer == "position" else equal_weights
@@ -214,7 +214,7 @@ def initialize_semantic(
     Source of CSLS: Conneau et al. 2018, "Word translation without parallel data".
     """
     if not sources:
-        raise InputError("vocab.initializer=semantic: the base's vocabulary holds no word; choose mean or distill")
+        raise InputError("vocab.initializer: the base's vocabulary holds no word to be semantic with; choose mean")
     distinct = list(dict.fromkeys(surfaces))  # a piece and its ##continuation have one surface
     words = torch.from_numpy(np.asarray(encode(list(sources))))
     vectors = torch.from_numpy(np.asarray(encode(distinct)))
