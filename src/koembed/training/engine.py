@@ -104,7 +104,7 @@ def train(
     # Accelerate leaves the autocast around the model's forward, and the gate would judge it in bf16. It also leaves a
     # mark that the model is prepared, and the next training of the same model would go without the autocast.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    del model._is_accelerate_prepared
+    vars(model).pop("_is_accelerate_prepared", None)  # of several processes, each model's wrapper bears the mark
     model.max_seq_length = whole_length
     model.eval()
 
