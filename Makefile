@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format check-pairs bench-vocab clean
+.PHONY: help setup run test lint format check-pairs bench-vocab bench-ladder clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ check-pairs: setup  ## check the labelled pairs that ship with koembed
 
 bench-vocab: setup  ## measure vocabulary expansion; KOEMBED_DATA names the directory of the public data
 	$(BIN)/python benchmarks/vocab.py
+
+bench-ladder: setup  ## the recipes' ladders on real bases; KOEMBED_DATA as above; takes long
+	$(BIN)/python benchmarks/ladder.py
 
 clean:  ## remove runs and caches, not .venv
 	rm -rf runs .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -200,3 +200,15 @@ def test_wrong_input_is_one_line_and_exit_2(arguments, message, tmp_path):
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_stage_made_again_ends_the_trainings_after_it(bert_directory, tmp_path):
+    """They began from a checkpoint that is no longer there; other folders beside the checkpoints stay."""
+    config = load_config(None, overrides(tmp_path, bert_directory))
+    pipeline.make_stages(config, Console(quiet=True), 0, 0)
+    (config.training(2) / "bottleneck").mkdir(parents=True)
+    (config.stage(1).parent / "trainer-notes").mkdir(parents=True)
+    pipeline.make_stages(config, Console(quiet=True), 1, 1)
+    assert not config.training(1).exists()
+    assert not config.training(2).exists()
+    assert (config.stage(1).parent / "trainer-notes").exists()

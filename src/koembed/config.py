@@ -167,6 +167,10 @@ class Config(Section):
         """Directory of a stage's finished model."""
         return self.expanded() if number == 0 else self.root / self.paths.checkpoints / f"stage{number}" / "final"
 
+    def training(self, number: int) -> Path:
+        """Directory beside it, in which its trainings keep what an interrupted one continues from."""
+        return self.stage(number).with_name(f"{self.stage(number).name}.training")
+
 
 def load_config(path: Path | None = None, overrides: list[str] | None = None) -> Config:
     """The defaults, then the YAML file's settings, then the overrides.

@@ -88,8 +88,9 @@ def make_stage(shop: Workshop, number: int) -> None:
         }
         if PartialState().is_main_process:
             save(outcome, notes, config.stage(number))
-            for training in config.stage(number).parent.glob("trainer*"):
-                shutil.rmtree(training)  # done: only an interrupted one is to be continued
+            # This training is done, and later ones began from another checkpoint: none of them is to be continued.
+            for training in filter(Path.exists, map(config.training, range(number, len(STAGES)))):
+                shutil.rmtree(training)
         PartialState().wait_for_everyone()
         logger.info("stage %d done in %.0f s", number, notes["seconds"])
     for name, verdict in outcome.notes.get("gate", {}).items():

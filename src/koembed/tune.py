@@ -191,7 +191,7 @@ def foundation(shop: Workshop, target: str, directory: Path) -> Path:
         model = adapted(before)
         with TemporaryDirectory(dir=directory) as scratch:
             for name, settings in below.items():
-                fit_adapter(shop, model, name, settings, name, Path(scratch) / "final", is_task=name != "language")
+                fit_adapter(shop, model, name, settings, name, Path(scratch), is_task=name != "language")
         with whole_directory(place) as partial:
             model.save(str(partial), create_model_card=False)
     return place if below else before
@@ -244,7 +244,7 @@ def run_trial(search: Search, study: Study, console: Console) -> None:
     trial = study.ask(space(search.settings))
     tried = changes(search.settings, trial.params)
     with console.status(f"trial {trial.number}"), TemporaryDirectory(dir=search.directory) as scratch:
-        verdict = attempt(search, search.settings.model_copy(update=tried), Path(scratch) / "final")
+        verdict = attempt(search, search.settings.model_copy(update=tried), Path(scratch))
     quality, before = (verdict.curve[alpha].quality(verdict.purpose) for alpha in (verdict.alpha, 0.0))
     seconds = round(time.monotonic() - started)
     for name, value in {"alpha": verdict.alpha, "before": before, "seconds": seconds}.items():
@@ -256,16 +256,16 @@ def run_trial(search: Search, study: Study, console: Console) -> None:
     logger.info("%s: %s", search.target, line)
 
 
-def attempt(search: Search, settings: Training, place: Path) -> Verdict:
-    """Train what the target trains, beside ``place``, and let the gate judge it."""
+def attempt(search: Search, settings: Training, directory: Path) -> Verdict:
+    """Train what the target trains, in a directory of its own, and let the gate judge it."""
     shop, target = search.shop, search.target
     torch.manual_seed(shop.config.seed)  # adapters start at random: trials are to differ by their settings alone
     if not isinstance(settings, Adapters):
         model = open_model(search.below, shop.config.model.max_length)
-        return fit_weights(shop, model, settings, target, place)
+        return fit_weights(shop, model, settings, target, directory)
     name = "bottleneck" if target == "stage2" else target.rpartition(".")[2]
     is_task = target.startswith("stage3.tasks.")
-    return fit_adapter(shop, adapted(search.below), name, settings, target, place, is_task)
+    return fit_adapter(shop, adapted(search.below), name, settings, target, directory, is_task)
 
 
 def print_best(search: Search, best: list[FrozenTrial], console: Console) -> list[str]:

@@ -117,7 +117,7 @@ def stage0(shop: Workshop) -> Outcome:
         shop.console.print(expansion.curve.plot(), highlight=False)
     if settings.initializer == "distill":
         with train_only(model, settings.distill, expansion.first_new_row):
-            fit(shop, model, settings.distill, "new rows", shop.config.stage(0).with_name("trainer"))
+            fit(shop, model, settings.distill, "new rows", shop.config.training(0))
     return Outcome(model, expansion.report(), expansion)
 
 
@@ -125,26 +125,24 @@ def stage1(shop: Workshop) -> Outcome:
     """SimCSE, with alignment to the base's English: new rows and body learn to work together."""
     config = shop.config
     model = open_model(config.stage(0), config.model.max_length)
-    verdict = fit_weights(shop, model, config.stage1, "stage 1", config.stage(1))
+    verdict = fit_weights(shop, model, config.stage1, "stage 1", config.training(1))
     return Outcome(model, {"gate": {"weights": verdict.as_dict()}})
 
 
 def stage2(shop: Workshop) -> Outcome:
     """Bottleneck adapters on labelled pairs; everything before them is frozen."""
     model = adapted(shop.config.stage(1))
-    verdict = fit_adapter(shop, model, "bottleneck", shop.config.stage2, "stage 2", shop.config.stage(2))
+    verdict = fit_adapter(shop, model, "bottleneck", shop.config.stage2, "stage 2", shop.config.training(2))
     return Outcome(model, {"gate": {"bottleneck": verdict.as_dict()}})
 
 
 def stage3(shop: Workshop) -> Outcome:
     """A language adapter, then a task adapter for each task on top of it, each trained with the others frozen."""
-    config = shop.config
-    model = adapted(config.stage(2))
-    verdicts = {
-        "language": fit_adapter(shop, model, "language", config.stage3.language, "stage 3 language", config.stage(3))
-    }
-    for task, settings in config.stage3.tasks.items():
-        verdicts[task] = fit_adapter(shop, model, task, settings, f"stage 3 {task}", config.stage(3), is_task=True)
+    settings, directory = shop.config.stage3, shop.config.training(3)
+    model = adapted(shop.config.stage(2))
+    verdicts = {"language": fit_adapter(shop, model, "language", settings.language, "stage 3 language", directory)}
+    for name, task in settings.tasks.items():
+        verdicts[name] = fit_adapter(shop, model, name, task, f"stage 3 {name}", directory, is_task=True)
     cast(AdaptedTransformer, model[0]).select()
     return Outcome(model, {"gate": {name: verdict.as_dict() for name, verdict in verdicts.items()}})
 
@@ -152,12 +150,12 @@ def stage3(shop: Workshop) -> Outcome:
 STAGES = (stage0, stage1, stage2, stage3)
 
 
-def fit_weights(shop: Workshop, model: SentenceTransformer, settings: Training, label: str, stage: Path) -> Verdict:
+def fit_weights(shop: Workshop, model: SentenceTransformer, settings: Training, label: str, directory: Path) -> Verdict:
     """Train weights of the model itself, and let the gate choose how far they move from where they were."""
     before = snapshot(model)
     first_new_row = read_json(shop.config.stage(0) / STAGE_FILE)["first_new_row"]
     with train_only(model, settings, first_new_row):
-        fit(shop, model, settings, label, stage.with_name("trainer"))
+        fit(shop, model, settings, label, directory)
     weights = Interpolation(model, before)
 
     def score_at(alpha: float) -> Scores:
@@ -175,7 +173,7 @@ def fit_adapter(
     name: str,
     settings: Adapters,
     label: str,
-    stage: Path,
+    directory: Path,
     is_task: bool = False,
 ) -> Verdict:
     """Add an adapter above those there are, train it alone, and let the gate choose its scale."""
@@ -184,7 +182,7 @@ def fit_adapter(
     module.add_adapter(AdapterSpec(name, task=is_task, **shape))
     model.requires_grad_(False)
     module.freeze_except(name)
-    fit(shop, model, settings, label, stage.with_name(f"trainer-{name}"))
+    fit(shop, model, settings, label, directory / name)
 
     purpose: Purpose = "retrieval" if name == "retrieval" else "similarity"
 
@@ -219,7 +217,7 @@ def build_objectives(
                 model=model,
                 corpus=shop.corpus,
                 teach=shop.teach,
-                teachers=[shop.teacher(name) for name in settings.teachers or [shop.config.vocab.semantic_space]],
+                teachers=[shop.teacher(each) for each in settings.teachers or [shop.config.vocab.semantic_space]],
                 settings=settings,
                 examples=round(settings.max_examples * share / total),
                 rng=rng,
