@@ -63,19 +63,29 @@ def write(path: Path, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> N
     path.write_text("\n".join("\t".join(row) for row in [header, *rows]) + "\n", encoding="utf-8")
 
 
+def letters(text: str) -> str:
+    """The text without its blanks."""
+    return "".join(text.split())
+
+
 def prepare(data: Path, folder: Path) -> None:
-    """What the recipes name, out of the public files: texts people wrote, translations of every kind, petitions."""
+    """What the recipes name, out of the public files: texts people wrote, translations of every kind, petitions.
+
+    Sentences of held-out petitions stand among the texts too; they are left out, so that nothing has seen them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    texts = [(row["text"],) for row in table(data / "text_ko.tsv.xz") if row["domain"] not in MACHINE_TRANSLATED]
+    petitions = list(table(data / "title_body.tsv.xz"))
+    for split, months in MONTHS.items():
+        rows = [(row["title"], row["body"]) for row in petitions if row["month"] in months]
+        write(folder / f"passages_{split}.tsv", ("query", "passage"), rows)
+    trained = [row for row in table(data / "text_ko.tsv.xz") if row["domain"] not in MACHINE_TRANSLATED]
+    held_out = letters(" ".join(row["body"] for row in petitions if row["month"] not in MONTHS["train"]))
+    texts = [(row["text"],) for row in trained if row["domain"] != "petition" or letters(row["text"]) not in held_out]
     write(folder / "texts.tsv", ("text",), texts)
     bitext = [(row["en"], row["ko"], row["source"]) for row in table(data / "parallel_en_ko.tsv.xz")]
     everyday = [pair[:2] for pair in bitext if pair[2] not in TECHNICAL]
     technical = [pair[:2] for pair in bitext if pair[2] in TECHNICAL]
     write(folder / "bitext.tsv", ("en", "ko"), everyday + random.Random(0).sample(technical, len(everyday)))
-    petitions = list(table(data / "title_body.tsv.xz"))
-    for split, months in MONTHS.items():
-        rows = [(row["title"], row["body"]) for row in petitions if row["month"] in months]
-        write(folder / f"passages_{split}.tsv", ("query", "passage"), rows)
     scored = [(row["sentence1"], row["sentence2"], row["score"]) for row in table(data / "sts_train.tsv.xz")]
     random.Random(0).shuffle(scored)
     for split, rows in (("select", scored[:SELECT]), ("train", scored[SELECT:])):

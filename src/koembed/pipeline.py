@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 LOGS = ("stage0.log", "stage1_enhanced.log", "stage2.log", "stage3_optimized.log")  # the names of the first version
 EVALUATION_LOG = "evaluation_correct.log"
+SUITE = 2  # raised when other things are measured: results of before are then measured again
 NAMES = ("vocabulary", "SimCSE", "bottleneck", "hierarchical")
 
 
@@ -145,9 +146,9 @@ def evaluate(config: Config, console: Console) -> dict[str, Any]:
                     known[key] = measure(model, suite)
             stages.append({**known[key], "stage": number, "name": "base" if number < 0 else NAMES[number], "id": key})
             if number >= 0:
-                before, after = (stage["cosines"] for stage in stages[-2:])
-                stages[-1]["gain"] = gains(before, after, suite.scores(), settings.bootstrap)
-            logger.info("%s %s", stages[-1]["name"], json.dumps({**known[key], "cosines": "in results.json"}))
+                stages[-1]["gain"] = gains(stages[-2], stages[-1], suite.scores(), settings.bootstrap)
+            single = {name: found for name, found in known[key].items() if name not in ("cosines", "queries")}
+            logger.info("%s %s", stages[-1]["name"], json.dumps(single))
         results = {"settings": _settings_key(config), "stages": stages}
     if PartialState().is_main_process:
         write_json(config.root / "results.json", results)
@@ -167,7 +168,7 @@ def _known_results(config: Config) -> dict[str, dict[str, Any]]:
 
 def _settings_key(config: Config) -> dict[str, Any]:
     settings = {"evaluation": config.evaluation, "model": config.model}
-    return {name: section.model_dump(mode="json") for name, section in settings.items()}
+    return {"suite": SUITE} | {name: section.model_dump(mode="json") for name, section in settings.items()}
 
 
 @contextmanager

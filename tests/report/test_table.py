@@ -33,11 +33,19 @@ def test_the_base_alone_has_one_table():
 def test_files_and_gains_are_listed_by_name():
     files = {"sts": {f"sts_{number}": interval(0.7) for number in range(9)}, "passages": {"title_body": interval(0.8)}}
     last = stage(1, files)
-    last["gain"] = {"discrimination": interval(0.05), "auc": interval(-0.05), "spearman": interval(0.001)}
-    last["gain"]["sts"] = {name: interval(0.02) for name in files["sts"]}
+    last["gain"] = {
+        "discrimination": interval(0.05),
+        "auc": interval(-0.05),
+        "spearman": interval(0.001),
+        "ko_en": interval(0.01),
+        "en_ko": interval(0.03),
+        "sts": {name: interval(0.02) for name in files["sts"]},
+        "passages": {"title_body": interval(0.04)},
+    }
     lines = printed([stage(-1, files), last])
     assert max(map(len, lines)) <= 80
     assert sum("sts_8" in line for line in lines) == 2
     rows = {" ".join(line.split()) for line in lines}
     assert {"title_body 0.800 0.800", "nDCG@10 ↑ ±.010 ±.010", "sts_8 0.700 0.700"} <= rows
     assert {"discrimination +0.050 ▲", "AUC −0.050 ▼", "Spearman +0.001 ≈", "sts_8 +0.020 ▲"} <= rows
+    assert {"ko→en +0.010 ≈", "en→ko +0.030 ▲", "title_body +0.040 ▲"} <= rows

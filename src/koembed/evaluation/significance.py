@@ -38,16 +38,18 @@ def paired_gain(
 
 
 def gains(before: dict[str, Any], after: dict[str, Any], scores: dict[str, Floats], resamples: int) -> dict[str, Any]:
-    """Paired gains of discrimination, AUC, and Spearman on KoPairs ("spearman") and every STS set.
+    """Paired gains of what ``measure`` found of two models.
 
     Args:
-        before, after: cosines by name: "similar", "hard", "plain", "graded", and the STS sets.
+        before, after: "cosines" by name ("similar", "hard", "plain", "graded", and the STS sets) and "queries" by name
+            ("ko_en", "en_ko", and the sets of passages).
         scores: gold scores of "graded" and the STS sets.
 
     Returns:
-        name -> {"value", "low", "high"}; STS sets below "sts".
+        name -> {"value", "low", "high"}; STS sets below "sts", sets of passages below "passages".
     """
-    first, second = ({name: np.asarray(values) for name, values in side.items()} for side in (before, after))
+    both = before["cosines"], after["cosines"]
+    first, second = ({name: np.asarray(values) for name, values in side.items()} for side in both)
 
     def groups(side: dict[str, Floats]) -> list[Floats]:
         return [side["similar"], np.concatenate([side["hard"], side["plain"]])]
@@ -55,11 +57,18 @@ def gains(before: dict[str, Any], after: dict[str, Any], scores: dict[str, Float
     def rank(name: str) -> dict[str, float]:
         return vars(paired_gain(spearman, [first[name]], [second[name]], resamples, scores[name]))
 
+    def found(name: str) -> dict[str, float]:
+        earlier, later = (np.asarray(side["queries"][name]) for side in (before, after))
+        return vars(paired_gain(np.mean, [earlier], [later], resamples))
+
+    directions = ("ko_en", "en_ko")
     return {
         "discrimination": vars(paired_gain(discrimination, groups(first), groups(second), resamples)),
         "auc": vars(paired_gain(auc, groups(first), groups(second), resamples)),
         "spearman": rank("graded"),
         "sts": {name: rank(name) for name in scores if name != "graded"},
+        **{name: found(name) for name in directions},
+        "passages": {name: found(name) for name in after["queries"] if name not in directions},
     }
 
 

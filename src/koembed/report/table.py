@@ -22,7 +22,13 @@ COLUMNS = {
     "ko_en": "ko→en\n↑",
     "en_ko": "en→ko\n↑",
 }
-COMPARED = {"discrimination": "discrimination", "auc": "AUC", "spearman": "Spearman"}  # by paired bootstrap
+COMPARED = {  # by paired bootstrap
+    "discrimination": "discrimination",
+    "auc": "AUC",
+    "spearman": "Spearman",
+    "ko_en": "ko→en",
+    "en_ko": "en→ko",
+}
 
 
 def print_table(results: Mapping[str, Any], console: Console) -> None:
@@ -55,8 +61,9 @@ def _print_gains(stages: Sequence[Stage], console: Console) -> None:
     table = _table("gain on the stage before", (_names(stage)[0] for stage in stages))
     for name, label in COMPARED.items():
         table.add_row(label, *(_gain(stage["gain"][name]) for stage in stages))
-    for name in stages[0]["gain"]["sts"]:
-        table.add_row(name, *(_gain(stage["gain"]["sts"][name]) for stage in stages))
+    for kind in ("sts", "passages"):
+        for name in stages[0]["gain"][kind]:
+            table.add_row(name, *(_gain(stage["gain"][kind][name]) for stage in stages))
     console.print(table)
     console.print("[dim]paired bootstrap, 95 %: ▲ sure gain, ▼ sure loss, ≈ not told apart[/]")
 

@@ -82,17 +82,23 @@ def load_suite(settings: Evaluation, bitext: list[tuple[str, str]]) -> Suite:
 
 
 def measure(model: SentenceTransformer, suite: Suite) -> dict[str, Any]:
-    """Every metric of the suite as ``{"value", "low", "high"}``, and below "cosines" those of every pair, by set."""
+    """Every metric of the suite as ``{"value", "low", "high"}``.
+
+    What they are the statistics of is kept beside them, so that two models can be compared pair by pair: "cosines" of
+    every pair, by set; "queries", by set, whether or how high each finds what it should.
+    """
     found = {name: cosines(model, pairs, suite.batch_size) for name, pairs in suite.pairs_by_set().items()}
     scores = suite.scores()
-    results = {**_labelled(found, suite), **_retrieval(model, suite)}
+    queries = {**_translations(model, suite), **_passages(model, suite)}
+    means = {name: asdict(bootstrap(np.mean, values, resamples=suite.resamples)) for name, values in queries.items()}
+    results = {**_labelled(found, suite), "passages": {name: means.pop(name) for name in suite.passages}, **means}
     ranking = {name: asdict(_ranking(found[name], scores[name], suite)) for name in scores}
     results["spearman"] = ranking.pop("graded")
     results["sts"] = ranking
-    results["passages"] = {name: asdict(_passages(model, pairs, suite)) for name, pairs in suite.passages.items()}
     results["probes"] = {name: asdict(share) for name, share in _probes(model, suite).items()}
     results["tokens_per_word"] = fertility(model, [pair.sentence1 for pair in suite.pairs])
     results["cosines"] = {name: values.round(5).tolist() for name, values in found.items()}
+    results["queries"] = {name: values.round(5).tolist() for name, values in queries.items()}
     return results
 
 
@@ -118,22 +124,22 @@ def _ranking(predicted: np.ndarray, scores: np.ndarray, suite: Suite) -> Interva
     return bootstrap(lambda rows: spearman(rows[:, 0], rows[:, 1]), table, resamples=suite.resamples)
 
 
-def _retrieval(model: SentenceTransformer, suite: Suite) -> dict[str, Any]:
+def _translations(model: SentenceTransformer, suite: Suite) -> dict[str, np.ndarray]:
+    """1 for each sentence whose translation is the nearest of all, else 0, in both directions."""
     english = encode(model, [english for english, _ in suite.bitext], suite.batch_size)
     korean = encode(model, [korean for _, korean in suite.bitext], suite.batch_size)
-    directions = {"ko_en": (korean, english), "en_ko": (english, korean)}
-    return {
-        name: asdict(bootstrap(np.mean, retrieval_accuracy(*sides), resamples=suite.resamples))
-        for name, sides in directions.items()
-    }
+    return {"ko_en": retrieval_accuracy(korean, english), "en_ko": retrieval_accuracy(english, korean)}
 
 
-def _passages(model: SentenceTransformer, pairs: list[tuple[str, str]], suite: Suite) -> Interval:
+def _passages(model: SentenceTransformer, suite: Suite) -> dict[str, np.ndarray]:
     """nDCG@10 of each query's passage among all, with the model's retrieval adapter where it has one."""
     module = model[0]
     task = "retrieval" if isinstance(module, AdaptedTransformer) and "retrieval" in module.tasks else None
-    queries, passages = (encode(model, list(side), suite.batch_size, task) for side in zip(*pairs, strict=True))
-    return bootstrap(np.mean, ndcg(queries, passages), resamples=suite.resamples)
+    found = {}
+    for name, pairs in suite.passages.items():
+        queries, passages = (encode(model, list(side), suite.batch_size, task) for side in zip(*pairs, strict=True))
+        found[name] = ndcg(queries, passages)
+    return found
 
 
 def _probes(model: SentenceTransformer, suite: Suite) -> dict[str, Interval]:
