@@ -40,6 +40,7 @@ class Data(Section):
     bitext_select: list[str] = _setting(["catalogues"], "held-out pairs that the gate judges English and retrieval on")
     bitext_test: list[str] = _setting(["catalogues"], "held-out pairs that the evaluation retrieves across languages")
     pairs: list[str] = _setting(["kopairs"], "labelled pairs: kopairs, or files of triplets or scored pairs")
+    balance: bool = _setting(False, "repeat the rows of smaller sources of pairs until all have as many")
     pairs_select: list[str] = _setting([], "held-out scored pairs, that the gate ranks besides KoPairs'")
     passages: list[str] = _setting([], "queries and their passages: files with columns query and passage")
     passages_select: list[str] = _setting([], "held-out ones, that the gate judges retrieval on besides")
@@ -151,7 +152,12 @@ class Config(Section):
     model: Model = Model()
     data: Data = Data()
     vocab: Vocab = Vocab()
-    stage1: Training = Training(objectives={"simcse": 0.6, "alignment": 0.4}, max_examples=30_000)
+    stage1: Training = Training(
+        objectives={"simcse": 0.4, "alignment": 0.3, "distillation": 0.3},
+        max_examples=30_000,
+        learning_rate=1e-4,
+        teachers=[E5],
+    )
     stage2: Adapters = Adapters(
         objectives={"cosine": 0.66, "distillation": 0.34}, max_examples=3_000, epochs=3, teachers=[E5]
     )

@@ -73,6 +73,15 @@ def test_pairs_files_are_told_apart_by_their_columns(tmp_path):
         load_pairs([str(tmp_path / "x.tsv")])
 
 
+def test_balanced_sources_weigh_alike(tmp_path):
+    (tmp_path / "few.tsv").write_text("sentence1\tsentence2\tscore\n가\t나\t5\n다\t라\t0\n")
+    (tmp_path / "one.tsv").write_text("sentence1\tsentence2\tscore\n마\t바\t5\n")
+    files = [str(tmp_path / name) for name in ("few.tsv", "one.tsv")]
+    _, scored = load_pairs(files, balance=True)
+    assert scored == [("가", "나", 1.0), ("다", "라", 0.0), ("마", "바", 1.0), ("마", "바", 1.0)]
+    assert load_pairs(files)[1] == scored[:3]
+
+
 def test_a_score_off_the_scale_is_named(tmp_path):
     (tmp_path / "s.tsv").write_text("sentence1\tsentence2\tscore\n가\t나\t7\n")
     with pytest.raises(InputError, match="row 1: score '7'"):

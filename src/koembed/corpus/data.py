@@ -6,7 +6,9 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from pathlib import Path
+from typing import TypeVar
 
 from koembed.config import Data
 from koembed.corpus import kopairs, packages
@@ -14,6 +16,8 @@ from koembed.corpus.clean import clean, clean_pair, dedupe
 from koembed.corpus.files import columns_of, rows
 from koembed.corpus.packaged_models import packaged_model
 from koembed.errors import InputError
+
+Row = TypeVar("Row")
 
 PASSAGE_COLUMNS = ("query", "passage")
 HANGUL_WORD = re.compile(r"[가-힣]{2,}")
@@ -48,7 +52,7 @@ def load_corpus(data: Data, seed: int) -> Corpus:
         InputError: a source cannot be read, or no text is left.
     """
     rng = random.Random(seed)
-    triplets, scored = load_pairs(data.pairs)
+    triplets, scored = load_pairs(data.pairs, data.balance)
     texts = load_texts(data)
     rng.shuffle(texts)
     return Corpus(
@@ -149,29 +153,44 @@ def load_bitext(sources: list[str], split: packages.Split = "train") -> list[tup
     return list(dict.fromkeys(found))
 
 
-def load_pairs(sources: list[str]) -> tuple[list[tuple[str, str, str]], list[tuple[str, str, float]]]:
+def load_pairs(
+    sources: list[str], balance: bool = False
+) -> tuple[list[tuple[str, str, str]], list[tuple[str, str, float]]]:
     """Triplets, and scored pairs with their scores on 0-1.
 
     A file of triplets has columns anchor, positive, hard_negative; one of scored pairs sentence1, sentence2, score
     (0-5, as STS sets have it).
 
+    Args:
+        balance: repeat the rows of smaller sources until each has as many of its kind as the largest.
+
     Raises:
         InputError: a file has neither set of columns, or a score is no number from 0 to 5.
     """
-    triplets: list[tuple[str, str, str]] = []
-    scored: list[tuple[str, str, float]] = []
+    triplets: list[list[tuple[str, str, str]]] = []
+    scored: list[list[tuple[str, str, float]]] = []
     for source in sources:
         if source == "kopairs":
-            triplets += kopairs.triplets()
-            scored += [(first, second, score / 5) for first, second, score in kopairs.graded()]
+            triplets.append(kopairs.triplets())
+            scored.append([(first, second, score / 5) for first, second, score in kopairs.graded()])
         elif {"anchor", "positive", "hard_negative"} <= (columns := columns_of(source)):
             keys = ("anchor", "positive", "hard_negative")
-            triplets += [(row["anchor"], row["positive"], row["hard_negative"]) for row in rows(source, keys)]
+            triplets.append([(row["anchor"], row["positive"], row["hard_negative"]) for row in rows(source, keys)])
         elif {"sentence1", "sentence2", "score"} <= columns:
-            scored += [(first, second, score / 5) for first, second, score in load_sts(source)]
+            scored.append([(first, second, score / 5) for first, second, score in load_sts(source)])
         else:
             raise InputError(f"{source}: needs columns anchor, positive, hard_negative or sentence1, sentence2, score")
-    return triplets, scored
+    return merged(triplets, balance), merged(scored, balance)
+
+
+def merged(sources: list[list[Row]], balance: bool) -> list[Row]:
+    """The rows of all sources, one after another; balanced, those of smaller ones are repeated.
+
+    >>> merged([["a", "b", "c"], ["d", "e"]], balance=True)
+    ['a', 'b', 'c', 'd', 'e', 'd']
+    """
+    longest = max(map(len, sources), default=0)
+    return [row for source in sources for row in (islice(cycle(source), longest) if balance else source)]
 
 
 def load_passages(sources: Sequence[str | Path]) -> list[tuple[str, str]]:
