@@ -1,8 +1,8 @@
-"""What dropout of attention weights costs a training step, by length: all-MiniLM-L6-v2, 8,192 tokens a step.
+"""What dropout of attention weights costs a training step, by length: all-MiniLM-L6-v2, 4,096 tokens a step.
 
     python benchmarks/attention_dropout.py
 
-Forward and backward under autocast as in training; the least of five, with dropout and without it in turns. Takes two
+Forward and backward under autocast as in training; the least of three, with dropout and without it in turns. Takes two
 CPU minutes; the last line printed is JSON.
 """
 
@@ -22,7 +22,7 @@ from koembed.corpus.data import locate_model
 from koembed.models import in_bf16, open_model
 from koembed.training.engine import fused_attention
 
-TOKENS, LENGTHS, REPEATS = 8_192, (32, 64, 128, 256, 512), 5
+TOKENS, LENGTHS, REPEATS = 4_096, (32, 64, 128, 256, 512), 3
 
 
 def step(model: SentenceTransformer, length: int) -> float:

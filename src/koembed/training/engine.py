@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 SORTED_BATCHES = 50
 
 # Tokens above which attention goes without dropout of its own. Dropout needs the matrix of all pairs of tokens, which
-# fused attention never forms: at 256 tokens it doubles the cost of a step (benchmarks/attention_dropout.py).
+# fused attention never forms: at 256 tokens a step costs 1.7 times as much (benchmarks/attention_dropout.py).
 LONG = 64
 
 WEIGHTS = "trained.safetensors"  # in a checkpoint
