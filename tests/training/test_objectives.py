@@ -146,11 +146,9 @@ def test_cosine_regression(model):
     assert close(objective, model, np.mean((predicted - labels) ** 2))
 
 
-@pytest.mark.parametrize(("name", "texts"), [("distillation", LONG), ("preservation", [en for en, _ in PAIRS])])
-def test_similarities_of_a_teacher(model, name, texts):
+def test_distillation(model):
     """Here the model is its own teacher, calibrated: unrelated texts at 0."""
-    objective = build(name, context(model))
-    assert set(objective.dataset["sentence1"]) == set(texts)
+    objective = build("distillation", context(model))
     pairs = list(zip(objective.dataset["sentence1"], objective.dataset["sentence2"], strict=True))
     assert all(first != second for first, second in pairs)
     first, second = vectors(objective, model, "sentence1", "sentence2")

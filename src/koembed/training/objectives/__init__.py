@@ -11,7 +11,6 @@ from koembed.training.objectives.healing import healing
 from koembed.training.objectives.infonce import infonce
 from koembed.training.objectives.matryoshka import matryoshka
 from koembed.training.objectives.passages import passages
-from koembed.training.objectives.preservation import preservation
 from koembed.training.objectives.retention import retention
 from koembed.training.objectives.simcse import simcse
 from koembed.training.objectives.span import span
@@ -25,7 +24,6 @@ OBJECTIVES = {
         span,
         healing,
         retention,
-        preservation,
         alignment,
         translation,
         distillation,

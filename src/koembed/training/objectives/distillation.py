@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
-from koembed.training.objectives.base import Context, Encoder, Objective
+from koembed.training.objectives.base import Context, Objective
 
 NEIGHBOURS = 64  # the second sentence is one of so many nearest
 STRANGERS = 0.25  # share of the pairs whose second sentence is any text
@@ -61,12 +61,7 @@ def distillation(context: Context) -> Objective:
     Source: Park et al. 2019, "Relational knowledge distillation"; Tung and Mori 2019 (similarity-preserving).
     """
     texts = context.sample("texts (data.texts)", context.corpus.texts)
-    return drawn_to_similarities(context, texts, context.teachers)
-
-
-def drawn_to_similarities(context: Context, texts: list[str], teachers: list[Encoder]) -> Objective:
-    """The student's similarities of the texts are drawn to those of the teachers, as above."""
-    vectors, offset = calibrated([np.asarray(teacher(texts), np.float32) for teacher in teachers])
+    vectors, offset = calibrated([np.asarray(teacher(texts), np.float32) for teacher in context.teachers])
     partners = _partners(torch.from_numpy(vectors), torch.Generator().manual_seed(context.rng.getrandbits(32)))
     rows = np.stack([np.arange(len(texts)), partners.numpy()], 1)
     columns = {"sentence1": texts, "sentence2": [texts[row] for row in partners], "label": rows}
