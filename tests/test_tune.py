@@ -92,13 +92,13 @@ def test_a_task_is_tuned_on_top_of_its_language(arguments):
 
 
 def test_weights_are_tuned_as_adapters_are(arguments):
-    config = load_config(None, arguments)
-    found = tune(config, QUIET, "stage1", minutes=5, examples=8, trials=1)
-    assert found == [
+    stage1 = [
         "stage1.learning_rate=5e-05",
         "stage1.temperature=0.05",
         "stage1.objectives={simcse: 0.6, alignment: 0.4}",
     ]
+    config = load_config(None, [*arguments, *stage1])
+    assert tune(config, QUIET, "stage1", minutes=5, examples=8, trials=1) == stage1
 
 
 def test_only_contrastive_objectives_have_a_temperature(bert_directory):
