@@ -2,8 +2,8 @@
 
     python benchmarks/attention_dropout.py
 
-Forward and backward under autocast as in training; the least of three, with dropout and without it in turns. Takes two
-CPU minutes; the last line printed is JSON.
+Forward and backward under autocast as in training; the least of three, with dropout and without it in turns. Takes one
+CPU minute; the last line printed is JSON.
 """
 
 from __future__ import annotations

@@ -39,7 +39,8 @@ logger = logging.getLogger(__name__)
 SORTED_BATCHES = 50
 
 # Tokens above which attention goes without dropout of its own. Dropout needs the matrix of all pairs of tokens, which
-# fused attention never forms: at 256 tokens a step costs 1.7 times as much (benchmarks/attention_dropout.py).
+# fused attention never forms: with it a step costs 1.2 times as much at 128 tokens, 2.1 times at 256 and 3.1 times at
+# 512 (benchmarks/attention_dropout.py).
 LONG = 64
 
 WEIGHTS = "trained.safetensors"  # in a checkpoint
