@@ -48,7 +48,9 @@ OLD_RECIPE = [  # of the first version: SimCSE alone, on adapters
     "stage2.learning_rate=3e-5",
     "stage3.language.objectives={simcse: 1}",
     "stage3.language.learning_rate=3e-4",
-    "stage3.tasks={sts: {objectives: {simcse: 1}, max_examples: 16000, epochs: 1}, retrieval: null}",
+    "stage3.tasks.sts.objectives={simcse: 1}",
+    "stage3.tasks.sts.learning_rate=3e-4",
+    "stage3.tasks.retrieval=null",
     "gate.steps=1",  # what it chooses is not used
 ]
 

@@ -109,8 +109,8 @@ def train(
         fused_attention(model) if model.max_seq_length > LONG else nullcontext(),
     ):
         trainer.train(resume_from_checkpoint=checkpoint)
-    # Accelerate leaves the autocast around the model's forward, and the gate would judge it in bf16. It also leaves a
-    # mark that the model is prepared, and the next training of the same model would go without the autocast.
+    # Accelerate leaves the autocast around the model's forward, which would go on in bf16. It also leaves a mark that
+    # the model is prepared, and the next training of the same model would go without the autocast.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     vars(model).pop("_is_accelerate_prepared", None)  # of several processes, each model's wrapper bears the mark
     model.max_seq_length = whole_length
@@ -175,14 +175,18 @@ def forced_dropout(model: SentenceTransformer, probability: float) -> Iterator[N
 def fused_attention(model: SentenceTransformer) -> Iterator[None]:
     """No dropout of attention weights within; that of sublayer outputs stays on.
 
-    The modules are those beside the query, key and value maps, which no other dropout of a transformer is.
+    Its module lies beside the query map, the entry of attention, in BERT, XLM-R, MPNet and DistilBERT. Decoders have a
+    rate in its place, 0 as published.
     """
-    beside = [
-        [child for child in module.children() if isinstance(child, nn.Dropout)]
-        for module in model.modules()
-        if sum(isinstance(child, nn.Linear) for child in module.children()) >= 3
-    ]
-    probabilities = {dropout: dropout.p for group in beside for dropout in group}
+    network = backbone(model)
+    queries = {sublayer.entry for sublayer in sublayers(network, layer_count(network.config))[::2]}
+    probabilities = {
+        child: child.p
+        for module in network.modules()
+        if queries.intersection(module.children())
+        for child in module.children()
+        if isinstance(child, nn.Dropout)
+    }
     for dropout in probabilities:
         dropout.p = 0.0
     try:
