@@ -18,6 +18,7 @@ import lzma
 import os
 import platform
 import random
+import re
 import shutil
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -91,27 +92,39 @@ def prepare(data: Path, folder: Path) -> None:
     write(folder / "bitext.tsv", ("en", "ko"), everyday + random.Random(0).sample(technical, len(everyday)))
     scored = [(row["sentence1"], row["sentence2"], row["score"]) for row in table(data / "sts_train.tsv.xz")]
     random.Random(0).shuffle(scored)
-    for split, rows in (("select", scored[:SELECT]), ("train", scored[SELECT:])):
+    translations = {korean: english for english, korean, source in bitext if source == "stsb_train"}
+    splits = {"select": scored[:SELECT], "train": scored[SELECT:], "english": in_english(scored[SELECT:], translations)}
+    for split, rows in splits.items():
         write(folder / f"pairs_{split}.tsv", ("sentence1", "sentence2", "score"), rows)
-    for name in ("nli_triplets", KORSTS, ENGLISH):
+    for name in (KORSTS, ENGLISH):
         shutil.copyfile(data / f"{name}.tsv.xz", folder / f"{name}.tsv.xz")
+
+
+def in_english(scored: list[tuple[str, ...]], translations: dict[str, str]) -> list[tuple[str, ...]]:
+    """Of pairs whose sentences have a translation: both in English, and one of the two, in turns, beside Korean."""
+    found = []
+    for first, second, score in scored:
+        if first in translations and second in translations:
+            english = (translations[first], translations[second])
+            mixed = (english[0], second) if len(found) % 4 else (first, english[1])
+            found += [(*english, score), (*mixed, score)]
+    return found
 
 
 def recipe(base: str, root: Path, overrides: list[str]) -> Config:
     """A base's recipe, its data and its results below ``root``."""
     data = root / "data"
-    files = {
-        "data.texts": ["texts.tsv"],
-        "data.bitext": ["bitext.tsv"],
-        "data.pairs_select": ["pairs_select.tsv"],
-        "data.passages": ["passages_train.tsv"],
-        "data.passages_select": ["passages_select.tsv"],
-        "evaluation.sts": [f"{KORSTS}.tsv.xz", f"{ENGLISH}.tsv.xz"],
-        "evaluation.passages": [f"{PETITIONS}.tsv"],
-    }
-    named = [f"{key}=[{', '.join(str(data / name) for name in names)}]" for key, names in files.items()]
-    named.append(f"data.pairs=[kopairs, {data / 'pairs_train.tsv'}, {data / 'nli_triplets.tsv.xz'}]")
-    return load_config(REPOSITORY / "configs" / "recipes" / RECIPES[base], [f"root={root / base}", *named, *overrides])
+    measured = [
+        f"evaluation.sts=[{data / KORSTS}.tsv.xz, {data / ENGLISH}.tsv.xz]",
+        f"evaluation.passages=[{data / PETITIONS}.tsv]",
+    ]
+    config = load_config(
+        REPOSITORY / "configs" / "recipes" / RECIPES[base], [f"root={root / base}", *measured, *overrides]
+    )
+    for name, sources in config.data:
+        if isinstance(sources, list):
+            setattr(config.data, name, [re.sub("^data/", f"{data}/", source) for source in sources])
+    return config
 
 
 def climb(base: str, root: Path, overrides: list[str], console: Console) -> dict[str, Any]:

@@ -198,18 +198,21 @@ def fit_adapter(
 
 def fit(shop: Workshop, model: SentenceTransformer, settings: Training, label: str, directory: Path) -> None:
     """Build the stage's objectives and train on their mixture."""
-    objectives = build_objectives(shop, model, settings, settings.objectives, directory)
+    objectives = build_objectives(shop, model, settings, label, directory)
     for name, objective in objectives.items():
         logger.info("%s: %s with %d examples", label, name, len(objective.dataset))
     train(model, objectives, settings, directory, label, shop.config.seed, shop.console)
 
 
 def build_objectives(
-    shop: Workshop, model: SentenceTransformer, settings: Training, shares: dict[str, float], directory: Path
+    shop: Workshop, model: SentenceTransformer, settings: Training, label: str, directory: Path
 ) -> dict[str, Objective]:
-    """Each objective with its share of ``max_examples``; mined negatives are kept in the directory."""
-    total = sum(shares.values())
-    rng = random.Random(shop.config.seed)
+    """Each objective with its share of ``max_examples``; mined negatives are kept in the directory.
+
+    The label has its part in the seed: with one seed for all, a stage would be taught the examples of the stage before.
+    """
+    shares, total = settings.objectives, sum(settings.objectives.values())
+    rng = random.Random(f"{shop.config.seed} {label}")
     return {
         name: build(
             name,
