@@ -15,7 +15,8 @@ from sentence_transformers import SentenceTransformer
 
 from conftest import ENGLISH, KOREAN, PAIRS
 from koembed import pipeline
-from koembed.config import Config, load_config
+from koembed.config import Adapters, Config, load_config
+from koembed.training.stages import Workshop, build_objectives
 
 SMALL = [
     "vocab.initializer=mean",
@@ -96,6 +97,18 @@ def test_results_name_every_stage_and_metric(finished):
     assert expansion["fertility"]["after"] < expansion["fertility"]["before"]
     report = (config.root / "report.html").read_text(encoding="utf-8")
     assert "hierarchical" in report
+
+
+def test_stages_learn_from_other_examples_each_always_from_its_own(finished, tmp_path):
+    config, _ = finished
+    shop, model = Workshop(config, Console(quiet=True)), SentenceTransformer(str(config.stage(0)), device="cpu")
+    settings = Adapters(objectives={"cosine": 1.0}, max_examples=32)
+
+    def sentences(label: str) -> list[str]:
+        return build_objectives(shop, model, settings, label, tmp_path)["cosine"].dataset["sentence1"][:]
+
+    assert sentences("stage 2") == sentences("stage 2")
+    assert len(set(sentences("stage 2")) & set(sentences("stage 3 sts"))) < 8
 
 
 def test_logs_have_the_names_of_the_first_version(finished):
