@@ -43,7 +43,7 @@ class Data(Section):
     balance: bool = _setting(False, "repeat the rows of smaller sources of pairs until all have as many")
     pairs_select: list[str] = _setting([], "held-out scored pairs, that the gate ranks besides KoPairs'")
     passages: list[str] = _setting([], "queries and their passages: files with columns query and passage")
-    passages_select: list[str] = _setting([], "held-out ones, that the gate judges retrieval on besides")
+    passages_select: list[str] = _setting([], "held-out ones, that the gate judges retrieval on")
     max_texts: Positive = _setting(40_000, "texts kept, in a seeded shuffle")
     text_column: str = _setting("text", "column that holds the text in tables and hub sets")
 

@@ -28,7 +28,7 @@ class Scores:
         auc: of similar against different pairs.
         discrimination: mean cosine of similar less that of different pairs.
         retrieval: share of sentences that find their paraphrase, or their translation, first of all; for the purpose
-            of retrieval also the nDCG@10 of the held-out passages.
+            of retrieval the nDCG@10 of the held-out passages in its place, if there are any.
         english: correlation of English similarities with the untouched base's.
     """
 
@@ -93,7 +93,7 @@ class Judge:
         found = [retrieval_accuracy(first, second)[similar], retrieval_accuracy(korean, english)]
         if purpose == "retrieval" and self.passages:
             queries, passages = (encode(model, list(side)) for side in zip(*self.passages, strict=True))
-            found.append(ndcg(queries, passages))
+            found = [ndcg(queries, passages)]
         return Scores(
             spearman=float(np.mean(ranked)),
             auc=auc(cosines[similar], cosines[different]),
