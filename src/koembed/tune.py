@@ -191,7 +191,7 @@ def foundation(shop: Workshop, target: str, directory: Path) -> Path:
         model = adapted(before)
         with TemporaryDirectory(dir=directory) as scratch:
             for name, settings in below.items():
-                fit_adapter(shop, model, name, settings, name, Path(scratch), is_task=name != "language")
+                fit_adapter(shop, model, name, settings, Path(scratch), is_task=name != "language")
         with whole_directory(place) as partial:
             model.save(str(partial), create_model_card=False)
     return place if below else before
@@ -262,10 +262,10 @@ def attempt(search: Search, settings: Training, directory: Path) -> Verdict:
     torch.manual_seed(shop.config.seed)  # adapters start at random: trials are to differ by their settings alone
     if not isinstance(settings, Adapters):
         model = open_model(search.below, shop.config.model.max_length)
-        return fit_weights(shop, model, settings, target, directory)
+        return fit_weights(shop, model, settings, directory)
     name = "bottleneck" if target == "stage2" else target.rpartition(".")[2]
     is_task = target.startswith("stage3.tasks.")
-    return fit_adapter(shop, adapted(search.below), name, settings, target, directory, is_task)
+    return fit_adapter(shop, adapted(search.below), name, settings, directory, is_task)
 
 
 def print_best(search: Search, best: list[FrozenTrial], console: Console) -> list[str]:

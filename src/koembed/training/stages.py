@@ -125,14 +125,14 @@ def stage1(shop: Workshop) -> Outcome:
     """SimCSE, with alignment to the base's English: new rows and body learn to work together."""
     config = shop.config
     model = open_model(config.stage(0), config.model.max_length)
-    verdict = fit_weights(shop, model, config.stage1, "stage 1", config.training(1))
+    verdict = fit_weights(shop, model, config.stage1, config.training(1))
     return Outcome(model, {"gate": {"weights": verdict.as_dict()}})
 
 
 def stage2(shop: Workshop) -> Outcome:
     """Bottleneck adapters on labelled pairs; everything before them is frozen."""
     model = adapted(shop.config.stage(1))
-    verdict = fit_adapter(shop, model, "bottleneck", shop.config.stage2, "stage 2", shop.config.training(2))
+    verdict = fit_adapter(shop, model, "bottleneck", shop.config.stage2, shop.config.training(2))
     return Outcome(model, {"gate": {"bottleneck": verdict.as_dict()}})
 
 
@@ -140,9 +140,9 @@ def stage3(shop: Workshop) -> Outcome:
     """A language adapter, then a task adapter for each task on top of it, each trained with the others frozen."""
     settings, directory = shop.config.stage3, shop.config.training(3)
     model = adapted(shop.config.stage(2))
-    verdicts = {"language": fit_adapter(shop, model, "language", settings.language, "stage 3 language", directory)}
+    verdicts = {"language": fit_adapter(shop, model, "language", settings.language, directory)}
     for name, task in settings.tasks.items():
-        verdicts[name] = fit_adapter(shop, model, name, task, f"stage 3 {name}", directory, is_task=True)
+        verdicts[name] = fit_adapter(shop, model, name, task, directory, is_task=True)
     cast(AdaptedTransformer, model[0]).select()
     return Outcome(model, {"gate": {name: verdict.as_dict() for name, verdict in verdicts.items()}})
 
@@ -150,12 +150,12 @@ def stage3(shop: Workshop) -> Outcome:
 STAGES = (stage0, stage1, stage2, stage3)
 
 
-def fit_weights(shop: Workshop, model: SentenceTransformer, settings: Training, label: str, directory: Path) -> Verdict:
+def fit_weights(shop: Workshop, model: SentenceTransformer, settings: Training, directory: Path) -> Verdict:
     """Train weights of the model itself, and let the gate choose how far they move from where they were."""
     before = snapshot(model)
     first_new_row = read_json(shop.config.stage(0) / STAGE_FILE)["first_new_row"]
     with train_only(model, settings, first_new_row):
-        fit(shop, model, settings, label, directory)
+        fit(shop, model, settings, "stage 1", directory)
     weights = Interpolation(model, before)
 
     def score_at(alpha: float) -> Scores:
@@ -172,7 +172,6 @@ def fit_adapter(
     model: SentenceTransformer,
     name: str,
     settings: Adapters,
-    label: str,
     directory: Path,
     is_task: bool = False,
 ) -> Verdict:
@@ -182,6 +181,7 @@ def fit_adapter(
     module.add_adapter(AdapterSpec(name, task=is_task, **shape))
     model.requires_grad_(False)
     module.freeze_except(name)
+    label = "stage 2" if name == "bottleneck" else f"stage 3 {name}"
     fit(shop, model, settings, label, directory / name)
 
     purpose: Purpose = "retrieval" if name == "retrieval" else "similarity"
