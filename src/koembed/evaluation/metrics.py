@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sentence_transformers import SentenceTransformer
 
+from koembed.memory import freed_memory_kept
+
 Floats = NDArray[np.floating]
 
 
@@ -75,6 +77,15 @@ def ndcg(queries: Floats, documents: Floats, depth: int = 10) -> Floats:
     scores = queries @ documents.T
     rank = (scores >= scores.diagonal()[:, None]).sum(1)
     return np.where(rank <= depth, 1 / np.log2(1.0 + rank), 0.0)
+
+
+def passage_ndcg(
+    model: SentenceTransformer, pairs: list[tuple[str, str]], batch_size: int = 64, task: str | None = None
+) -> Floats:
+    """nDCG@10 of each query of (query, its passage) among all passages, [pairs]."""
+    with freed_memory_kept():
+        queries, passages = (encode(model, list(side), batch_size, task) for side in zip(*pairs, strict=True))
+    return ndcg(queries, passages)
 
 
 def bootstrap(statistic: Callable[..., float], *groups: Floats, resamples: int, seed: int = 0) -> Interval:

@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from koembed.corpus import kopairs
-from koembed.evaluation.metrics import auc, encode, ndcg, retrieval_accuracy, spearman
+from koembed.evaluation.metrics import auc, encode, passage_ndcg, retrieval_accuracy, spearman
 from koembed.evaluation.metrics import cosines as pair_cosines
 from koembed.models import in_bf16
 
@@ -92,8 +92,7 @@ class Judge:
             ranked.append(spearman(pair_cosines(model, [pair[:2] for pair in self.scored]), gold))
         found = [retrieval_accuracy(first, second)[similar], retrieval_accuracy(korean, english)]
         if purpose == "retrieval" and self.passages:
-            queries, passages = (encode(model, list(side)) for side in zip(*self.passages, strict=True))
-            found = [ndcg(queries, passages)]
+            found = [passage_ndcg(model, self.passages)]
         return Scores(
             spearman=float(np.mean(ranked)),
             auc=auc(cosines[similar], cosines[different]),

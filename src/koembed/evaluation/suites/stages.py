@@ -19,7 +19,7 @@ from koembed.evaluation.metrics import (
     bootstrap,
     cosines,
     encode,
-    ndcg,
+    passage_ndcg,
     retrieval_accuracy,
     spearman,
 )
@@ -135,11 +135,7 @@ def _passages(model: SentenceTransformer, suite: Suite) -> dict[str, np.ndarray]
     """nDCG@10 of each query's passage among all, with the model's retrieval adapter where it has one."""
     module = model[0]
     task = "retrieval" if isinstance(module, AdaptedTransformer) and "retrieval" in module.tasks else None
-    found = {}
-    for name, pairs in suite.passages.items():
-        queries, passages = (encode(model, list(side), suite.batch_size, task) for side in zip(*pairs, strict=True))
-        found[name] = ndcg(queries, passages)
-    return found
+    return {name: passage_ndcg(model, pairs, suite.batch_size, task) for name, pairs in suite.passages.items()}
 
 
 def _probes(model: SentenceTransformer, suite: Suite) -> dict[str, Interval]:
