@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import platform
 import subprocess
@@ -34,11 +33,11 @@ from typing import Any
 import bpe
 import numpy as np
 import psutil
-import transformers
 from rich.console import Console
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
+from koembed.cli import quiet_libraries
 from koembed.config import load_config
 from koembed.corpus.data import load_sts, locate_model
 from koembed.corpus.files import rows
@@ -198,9 +197,7 @@ def main() -> None:
     only = parser.parse_args().only
     if "KOEMBED_DATA" not in os.environ:
         parser.error("set KOEMBED_DATA to the directory with text_ko.tsv.xz and the other tables")
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
+    quiet_libraries()
     data, started = Path(os.environ["KOEMBED_DATA"]), time.monotonic()
     texts = column(data / "text_ko.tsv.xz", "text", TEXTS + HELD_OUT)
     texts, held_out = texts[:TEXTS], texts[TEXTS:]

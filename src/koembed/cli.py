@@ -144,13 +144,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     Exit 0: done; 1: a gate was not met; 2: the input was wrong, said in one line.
     """
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    for library in ("sentence_transformers", "huggingface_hub"):
-        logging.getLogger(library).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore")
+    quiet_libraries()
     try:
         sys.exit(app(arguments, standalone_mode=False) or 0)
     except InputError as error:
@@ -161,6 +155,17 @@ def main(arguments: list[str] | None = None) -> None:
         if hasattr(error, "format_message"):  # click's usage errors
             sys.exit(_fail(error.format_message()))
         raise
+
+
+def quiet_libraries() -> None:
+    """Only what is koembed's own is printed: no bars for loading weights, no advice to programmers."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    for library in ("sentence_transformers", "huggingface_hub"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
 
 
 def _fail(message: str, code: int = 2) -> int:
