@@ -49,6 +49,13 @@ def assert_nothing_written(folder: Path) -> None:
     assert {file.name for file in folder.rglob("*") if file.is_file()} <= {"stage0.log"}
 
 
+def test_a_hub_that_does_not_answer(arguments: list[str], capsys, monkeypatch, tmp_path: Path):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    said = refused([*arguments, "model.base=someone/a-model"], capsys)
+    assert "someone/a-model: no such directory, and the hub does not answer" in said
+    assert_nothing_written(tmp_path / "run")
+
+
 def cut_tokenizer(model: Path) -> None:
     text = (model / "tokenizer.json").read_text(encoding="utf-8")
     (model / "tokenizer.json").write_text(text[: len(text) // 2], encoding="utf-8")
