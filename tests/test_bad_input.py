@@ -49,10 +49,10 @@ def assert_nothing_written(folder: Path) -> None:
     assert {file.name for file in folder.rglob("*") if file.is_file()} <= {"stage0.log"}
 
 
-def test_a_hub_that_does_not_answer(arguments: list[str], capsys, monkeypatch, tmp_path: Path):
+@pytest.mark.parametrize("override", ["model.base=someone/a-model", "data.texts=[someone/some-texts]"])
+def test_a_hub_that_does_not_answer(override: str, arguments: list[str], capsys, monkeypatch, tmp_path: Path):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    said = refused([*arguments, "model.base=someone/a-model"], capsys)
-    assert "someone/a-model: no such directory, and the hub does not answer" in said
+    assert "and the hub does not answer" in refused([*arguments, override], capsys)
     assert_nothing_written(tmp_path / "run")
 
 

