@@ -3,7 +3,7 @@
     python benchmarks/freed_memory.py
 
 A model of all-MiniLM-L6-v2's shape with random weights: 64 texts of 512 tokens encoded at once, in float32 as when
-measuring, and a training step on 64 texts of 256 tokens, in bf16 where the machine has it. Three ways, a process each:
+measuring, and a training step on 32 pairs of 256 tokens, in bf16 where the machine has it. Three ways, a process each:
 as the C library does by itself, with PyTorch's huge pages (THP_MEM_ALLOC_ENABLE), and with freed memory kept. The least
 of three batches after two, its page faults, and the peak of memory. The last line printed is JSON.
 """
@@ -22,6 +22,7 @@ from contextlib import nullcontext
 from importlib.metadata import version
 
 import torch
+from torch import nn
 from transformers import BertConfig, BertModel
 
 from koembed.memory import freed_memory_kept
@@ -31,21 +32,23 @@ WAYS = {"default": {}, "huge_pages": {"THP_MEM_ALLOC_ENABLE": "1"}, "kept": {}}
 WARM, REPEATS, MEGABYTE = 2, 3, 1_024  # ru_maxrss is in KB
 
 
-def batch(model: BertModel, length: int, bf16: bool) -> torch.Tensor:
-    """Token vectors of 64 texts, [64, length, hidden]."""
+def batch(model: BertModel, texts: int, length: int, bf16: bool) -> torch.Tensor:
+    """Mean of the token vectors of each text, [texts, hidden]."""
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        return model(torch.randint(1_000, 30_000, (64, length))).last_hidden_state
+        return model(torch.randint(1_000, 30_000, (texts, length))).last_hidden_state.mean(1)
 
 
 def train(model: BertModel) -> None:
-    """One forward and backward pass over 256 tokens."""
-    batch(model.train(), 256, has_bf16()).float().square().mean().backward()
+    """Forward passes of 32 queries and 32 passages of 256 tokens, and one backward pass of their InfoNCE."""
+    model.train().zero_grad()
+    queries, passages = (nn.functional.normalize(batch(model, 32, 256, has_bf16()).float()) for _ in range(2))
+    nn.functional.cross_entropy(20 * queries @ passages.T, torch.arange(32)).backward()
 
 
 @torch.no_grad()
 def encode(model: BertModel) -> None:
     """One forward pass over 512 tokens, in float32."""
-    batch(model.eval(), 512, bf16=False)
+    batch(model.eval(), 64, 512, bf16=False)
 
 
 def measure(work: Callable[[BertModel], None], model: BertModel) -> dict[str, float]:

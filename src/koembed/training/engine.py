@@ -30,7 +30,6 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from koembed.adapters.structure import sublayers
 from koembed.config import Training
-from koembed.memory import freed_memory_kept
 from koembed.models import backbone, has_bf16, layer_count
 from koembed.training.objectives import Objective
 
@@ -39,9 +38,9 @@ logger = logging.getLogger(__name__)
 # Batches whose texts are sorted by length together: enough to pad little, few enough to stay random.
 SORTED_BATCHES = 50
 
-# Tokens above which freed buffers are kept, and attention goes without dropout of its own. Dropout needs the matrix of
-# all pairs of tokens, which fused attention never forms: with it a step costs 1.2 times as much at 128 tokens, 2.1
-# times at 256 and 3.1 times at 512 (benchmarks/attention_dropout.py).
+# Tokens above which attention goes without dropout of its own. Dropout needs the matrix of all pairs of tokens, which
+# fused attention never forms: with it a step costs 1.2 times as much at 128 tokens, 2.1 times at 256 and 3.1 times at
+# 512 (benchmarks/attention_dropout.py).
 LONG = 64
 
 WEIGHTS = "trained.safetensors"  # in a checkpoint
@@ -107,7 +106,7 @@ def train(
     model.max_seq_length = min(settings.max_length, whole_length or settings.max_length)
     with (
         forced_dropout(model, settings.dropout if needs_dropout else 0.0),
-        for_long_texts(model) if model.max_seq_length > LONG else nullcontext(),
+        fused_attention(model) if model.max_seq_length > LONG else nullcontext(),
     ):
         trainer.train(resume_from_checkpoint=checkpoint)
     # Accelerate leaves the autocast around the model's forward, which would go on in bf16. It also leaves a mark that
@@ -170,13 +169,6 @@ def forced_dropout(model: SentenceTransformer, probability: float) -> Iterator[N
     finally:
         for hook in hooks:
             hook.remove()
-
-
-@contextmanager
-def for_long_texts(model: SentenceTransformer) -> Iterator[None]:
-    """What makes steps over long texts cheap, and is not worth it for short ones."""
-    with fused_attention(model), freed_memory_kept():
-        yield
 
 
 @contextmanager
