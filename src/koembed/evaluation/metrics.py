@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sentence_transformers import SentenceTransformer
 
-from koembed.memory import freed_memory_kept
-
 Floats = NDArray[np.floating]
+
+# Passages encoded at once. The buffers of more are so large that glibc maps them anew for every batch
+# (benchmarks/passage_batches.py).
+PASSAGES = 8
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,9 @@ def passage_ndcg(
     model: SentenceTransformer, pairs: list[tuple[str, str]], batch_size: int = 64, task: str | None = None
 ) -> Floats:
     """nDCG@10 of each query of (query, its passage) among all passages, [pairs]."""
-    with freed_memory_kept():
-        queries, passages = (encode(model, list(side), batch_size, task) for side in zip(*pairs, strict=True))
-    return ndcg(queries, passages)
+    queries, passages = zip(*pairs, strict=True)
+    found = encode(model, list(passages), min(batch_size, PASSAGES), task)
+    return ndcg(encode(model, list(queries), batch_size, task), found)
 
 
 def bootstrap(statistic: Callable[..., float], *groups: Floats, resamples: int, seed: int = 0) -> Interval:
