@@ -61,3 +61,8 @@ def test_a_missing_and_a_broken_file_are_named(tmp_path):
     (tmp_path / "list.yaml").write_text("- 1")
     with pytest.raises(InputError, match="mapping"):
         load_config(tmp_path / "list.yaml")
+
+
+def test_the_gate_is_not_given_training_pairs():
+    with pytest.raises(InputError, match=r"data\.pairs_select: KoPairs' select split is judged"):
+        load_config(None, ["data.pairs_select=[kopairs]"])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from koembed.errors import InputError
 
@@ -46,6 +46,13 @@ class Data(Section):
     passages_select: list[str] = _setting([], "held-out ones, that the gate judges retrieval on")
     max_texts: Positive = _setting(40_000, "texts kept, in a seeded shuffle")
     text_column: str = _setting("text", "column that holds the text in tables and hub sets")
+
+    @field_validator("pairs_select")
+    @classmethod
+    def _names_no_training_pairs(cls, sources: list[str]) -> list[str]:
+        if "kopairs" in sources:
+            raise ValueError("KoPairs' select split is judged without being named, and kopairs are its training pairs")
+        return sources
 
 
 class Training(Section):

@@ -15,7 +15,13 @@ from conftest import KOREAN
 from koembed.config import Training
 from koembed.models import backbone
 from koembed.training import engine
-from koembed.training.engine import LengthGroupedBatchSampler, forced_dropout, fused_attention, train
+from koembed.training.engine import (
+    LengthGroupedBatchSampler,
+    forced_dropout,
+    fused_attention,
+    last_checkpoint,
+    train,
+)
 from koembed.training.gate import snapshot
 from koembed.training.objectives import OBJECTIVES
 from koembed.training.trainable import train_only
@@ -158,6 +164,14 @@ def test_a_killed_training_continues_from_its_checkpoint(bert_directory, tmp_pat
     resumed = SentenceTransformer(str(bert_directory), device="cpu")
     fit(resumed, tmp_path, **settings)
     assert changed(snapshot(model), resumed) == set()  # nothing was left to do: the last step's weights came back
+
+
+def test_a_checkpoint_whose_writing_was_cut_short_is_passed_over(tmp_path):
+    for number, name in [(9, "trainer_state.json"), (10, "trainer_state.json"), (11, "optimizer.pt")]:
+        (tmp_path / f"checkpoint-{number}").mkdir()
+        (tmp_path / f"checkpoint-{number}" / name).touch()
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+    assert last_checkpoint(tmp_path / "none") is None
 
 
 def test_other_settings_start_afresh(bert_directory, tmp_path):

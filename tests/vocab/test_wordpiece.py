@@ -54,6 +54,16 @@ def test_old_ids_stay_and_new_ones_follow(base, learned, grown):
     assert [new[token] for token in learned.tokens] == list(range(len(old), len(old) + len(learned.tokens)))
 
 
+def test_added_tokens_outside_the_vocabulary_keep_their_ids(base, learned):
+    extended = Tokenizer.from_str(base.to_str())
+    extended.add_tokens(["domainterm"])
+    grown = graft_wordpiece(extended, learned)
+    added = extended.token_to_id("domainterm")
+    assert grown.token_to_id("domainterm") == added
+    assert grown.encode("a domainterm", add_special_tokens=False).ids[-1] == added
+    assert min(grown.token_to_id(token) for token in learned.tokens) == added + 1
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.text())
 def test_text_without_hangul_keeps_its_ids(base, grown, text):

@@ -26,7 +26,6 @@ from sentence_transformers.base.sampler import DefaultBatchSampler
 from sentence_transformers.sentence_transformer.training_args import MultiDatasetBatchSamplers
 from torch import Tensor, nn
 from transformers import PrinterCallback, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from koembed.adapters.structure import sublayers
 from koembed.config import Training
@@ -101,7 +100,7 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     needs_dropout = any(objective.needs_dropout for objective in objectives.values())
-    checkpoint = get_last_checkpoint(str(directory)) if directory.is_dir() else None
+    checkpoint = last_checkpoint(directory)
     whole_length = model.max_seq_length
     model.max_seq_length = min(settings.max_length, whole_length or settings.max_length)
     with (
@@ -115,6 +114,12 @@ def train(
     vars(model).pop("_is_accelerate_prepared", None)  # of several processes, each model's wrapper bears the mark
     model.max_seq_length = whole_length
     model.eval()
+
+
+def last_checkpoint(directory: Path) -> str | None:
+    """The newest whole checkpoint; one whose writing was cut short lacks the trainer's state, which is written last."""
+    whole = [state.parent for state in directory.glob("checkpoint-*/trainer_state.json")]
+    return str(max(whole, key=lambda path: int(path.name.partition("-")[2]))) if whole else None
 
 
 class Trainer(SentenceTransformerTrainer):

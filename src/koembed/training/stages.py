@@ -22,8 +22,8 @@ from koembed.corpus.data import (
     load_bitext,
     load_corpus,
     load_keep,
-    load_pairs,
     load_passages,
+    load_sts,
     load_words,
     locate_model,
 )
@@ -76,7 +76,7 @@ class Workshop:
         return Judge(
             self.base,
             load_bitext(data.bitext_select, "select"),
-            load_pairs(data.pairs_select)[1],
+            [row for source in data.pairs_select for row in load_sts(source)],
             load_passages(data.passages_select),
         )
 

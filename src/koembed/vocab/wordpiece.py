@@ -86,9 +86,10 @@ def graft_wordpiece(tokenizer: Tokenizer, learned: Learned) -> Tokenizer:
     """A copy of a WordPiece tokenizer with the learned tokens appended to its vocabulary, ids following the highest."""
     parts = json.loads(tokenizer.to_str())
     vocab: dict[str, int] = parts["model"]["vocab"]
-    first = 1 + max(*vocab.values(), *(token["id"] for token in parts["added_tokens"]))
-    for position, token in enumerate(learned.tokens):
-        vocab[token] = first + position
+    # Added tokens that the model lacks would be given the ids after the model's last when read, now the new tokens'.
+    vocab.update({token["content"]: token["id"] for token in parts["added_tokens"]})
+    first = 1 + max(vocab.values())
+    vocab.update({token: first + position for position, token in enumerate(learned.tokens)})
     return Tokenizer.from_str(json.dumps(parts, ensure_ascii=False))
 
 
