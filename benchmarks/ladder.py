@@ -37,6 +37,7 @@ from koembed.corpus.data import load_bitext, load_passages
 from koembed.evaluation.metrics import ndcg
 from koembed.evaluation.suites.stages import load_suite, measure
 from koembed.storage import STAGE_FILE, read_json
+from koembed.training.stages import Workshop, train_adapter
 
 REPOSITORY = Path(__file__).parents[1]
 RECIPES = {"minilm": "minilm-ko.yaml", "e5": "e5-small-ko.yaml", "smollm2": "smollm2-ko.yaml"}
@@ -52,8 +53,7 @@ OLD_RECIPE = [  # of the first version: SimCSE alone, on adapters
     "stage3.language.learning_rate=3e-4",
     "stage3.tasks.sts.objectives={simcse: 1}",
     "stage3.tasks.sts.learning_rate=3e-4",
-    "stage3.tasks.retrieval=null",
-    "gate.steps=1",  # what it chooses is not used
+    "evaluation.passages=[]",  # it had no task for them
 ]
 
 
@@ -148,21 +148,17 @@ def climb(base: str, root: Path, overrides: list[str], console: Console) -> dict
 
 
 def old_recipe(root: Path, overrides: list[str], console: Console) -> list[float]:
-    """KorSTS dev of MiniLM's stages 2 and 3 by the first version's recipe, at full strength: it had no gate."""
-    ours, theirs = recipe("minilm", root, overrides), recipe("minilm", root, [*overrides, *OLD_RECIPE])
-    theirs.root = root / "old"
-    for number in (0, 1):
-        if not theirs.stage(number).exists():
-            shutil.copytree(ours.stage(number), theirs.stage(number))
-    pipeline.make_stages(theirs, console, 2, 3)
-    suite = load_suite(theirs.evaluation, load_bitext(theirs.data.bitext_test, "test"))
-    found = []
-    for number in (2, 3):
-        model = adapted(theirs.stage(number))
-        for name in model[0].specs:
-            model[0].set_scale(name, 1.0)
-        found.append(round(measure(model, suite)["sts"][KORSTS]["value"], 4))
-    return found
+    """KorSTS dev of MiniLM's stages 2 and 3 by the first version's recipe, every adapter at full strength: no gate."""
+    config = recipe("minilm", root, [*overrides, *OLD_RECIPE])
+    shop, scratch = Workshop(config, console), root / "old"
+    suite = load_suite(config.evaluation, load_bitext(config.data.bitext_test, "test"))
+    model = adapted(config.stage(1))
+    train_adapter(shop, model, "bottleneck", config.stage2, scratch)
+    found = [measure(model, suite)]
+    train_adapter(shop, model, "language", config.stage3.language, scratch)
+    train_adapter(shop, model, "sts", config.stage3.tasks["sts"], scratch, is_task=True)
+    found.append(measure(model, suite))
+    return [round(stage["sts"][KORSTS]["value"], 4) for stage in found]
 
 
 def tfidf(folder: Path) -> float:

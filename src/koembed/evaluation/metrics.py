@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 
 Floats = NDArray[np.floating]
 
-# Passages encoded at once. The buffers of more are so large that glibc maps them anew for every batch
+# Passages encoded at once on a CPU. The buffers of more are so large that glibc maps them anew for every batch
 # (benchmarks/passage_batches.py).
 PASSAGES = 8
 
@@ -86,7 +86,8 @@ def passage_ndcg(
 ) -> Floats:
     """nDCG@10 of each query of (query, its passage) among all passages, [pairs]."""
     queries, passages = zip(*pairs, strict=True)
-    found = encode(model, list(passages), min(batch_size, PASSAGES), task)
+    at_once = min(batch_size, PASSAGES) if model.device.type == "cpu" else batch_size
+    found = encode(model, list(passages), at_once, task)
     return ndcg(encode(model, list(queries), batch_size, task), found)
 
 

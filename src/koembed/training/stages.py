@@ -176,14 +176,8 @@ def fit_adapter(
     is_task: bool = False,
 ) -> Verdict:
     """Add an adapter above those there are, train it alone, and let the gate choose its scale."""
+    train_adapter(shop, model, name, settings, directory, is_task)
     module = cast(AdaptedTransformer, model[0])
-    shape = settings.model_dump(include={"size", "activation", "form", "invertible", "fuses"})
-    module.add_adapter(AdapterSpec(name, task=is_task, **shape))
-    model.requires_grad_(False)
-    module.freeze_except(name)
-    label = "stage 2" if name == "bottleneck" else f"stage 3 {name}"
-    fit(shop, model, settings, label, directory / name)
-
     purpose: Purpose = "retrieval" if name == "retrieval" else "similarity"
 
     def score_at(alpha: float) -> Scores:
@@ -192,8 +186,26 @@ def fit_adapter(
 
     verdict = choose(score_at, shop.config.gate.steps, shop.config.gate.english_floor, purpose)
     module.set_scale(name, verdict.alpha)
-    logger.info("%s: adapter %s kept at scale %.2f", label, name, verdict.alpha)
+    logger.info("adapter %s kept at scale %.2f", name, verdict.alpha)
     return verdict
+
+
+def train_adapter(
+    shop: Workshop,
+    model: SentenceTransformer,
+    name: str,
+    settings: Adapters,
+    directory: Path,
+    is_task: bool = False,
+) -> None:
+    """Add an adapter above those there are and train it alone; it is left at full strength."""
+    module = cast(AdaptedTransformer, model[0])
+    shape = settings.model_dump(include={"size", "activation", "form", "invertible", "fuses"})
+    module.add_adapter(AdapterSpec(name, task=is_task, **shape))
+    model.requires_grad_(False)
+    module.freeze_except(name)
+    label = "stage 2" if name == "bottleneck" else f"stage 3 {name}"
+    fit(shop, model, settings, label, directory / name)
 
 
 def fit(shop: Workshop, model: SentenceTransformer, settings: Training, label: str, directory: Path) -> None:
