@@ -49,7 +49,7 @@ def rank_correlation(model: SentenceTransformer, pairs: Pairs) -> float:
 def compare(config: Config, pairs: Pairs, only: list[str]) -> dict[str, Any]:
     """Expand one model, and measure it with each initialiser's rows in turn."""
     model = open_model(locate_model(config.model.base), config.model.max_length, config.model.prompt)
-    corpus = load_corpus(config.data, config.seed)
+    corpus = load_corpus(config)
     words = load_words(config.vocab.word_list, config.vocab.words)
     base = fast_tokenizer(model)
     weight = input_rows(model).detach().clone()

@@ -34,7 +34,7 @@ from koembed.adapters.model import adapted
 from koembed.cli import quiet_libraries
 from koembed.config import Config, load_config
 from koembed.corpus.data import load_bitext, load_passages
-from koembed.evaluation.metrics import ndcg
+from koembed.evaluation.metrics import ndcg, relevance
 from koembed.evaluation.suites.stages import load_suite, measure
 from koembed.storage import STAGE_FILE, read_json
 from koembed.training.stages import Workshop, train_adapter
@@ -163,10 +163,10 @@ def old_recipe(root: Path, overrides: list[str], console: Console) -> list[float
 
 def tfidf(folder: Path) -> float:
     """nDCG@10 of the petitions by character n-grams within words."""
-    queries, passages = zip(*load_passages([folder / f"{PETITIONS}.tsv"]), strict=True)
+    relevant, queries, passages = relevance(load_passages([folder / f"{PETITIONS}.tsv"]))
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 3), sublinear_tf=True).fit(passages)
     sides = [vectorizer.transform(side).toarray() for side in (queries, passages)]
-    return round(float(np.mean(ndcg(*sides))), 4)
+    return round(float(np.mean(ndcg(*sides, relevant))), 4)
 
 
 def main() -> None:

@@ -44,6 +44,9 @@ def test_a_task_can_be_dropped_and_added():
         ("vocab.initializer=magic", "vocab.initializer: .*'focus' or 'distill'"),
         ("stage1", "write key.path=value"),
         ("seed.x.y=1", "seed"),
+        ("seed=-1", "seed: .*greater than or equal to 0"),
+        ("stage1.objectives={simsce: 1}", r"stage1.objectives.simsce: input should be 'simcse', .* \(got 'simsce'\)"),
+        ("stage1.objectives={}", "stage1.objectives: none is named"),
     ],
 )
 def test_wrong_settings_are_explained_in_one_line(override, message):

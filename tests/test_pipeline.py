@@ -16,6 +16,7 @@ from sentence_transformers import SentenceTransformer
 from conftest import ENGLISH, KOREAN, PAIRS
 from koembed import pipeline
 from koembed.config import Adapters, Config, load_config
+from koembed.errors import InputError
 from koembed.training.stages import Workshop, build_objectives
 
 SMALL = [
@@ -42,13 +43,18 @@ SMALL = [
 def overrides(folder: Path, base: Path) -> list[str]:
     """Settings of a run on a small model and small local files."""
     (folder / "texts.txt").write_text("\n".join(f"{text} {text}" for text in KOREAN), encoding="utf-8")
-    lines = ["en\tko", *(f"{english}\t{korean}" for english, korean in PAIRS)]
-    (folder / "bitext.tsv").write_text("\n".join(lines), encoding="utf-8")
+    for name, (english_word, korean_word) in {
+        "": ("now", "지금"),
+        "_select": ("again", "다시"),
+        "_test": ("all", "다"),
+    }.items():
+        lines = ["en\tko", *(f"{english} {english_word}\t{korean_word} {korean}" for english, korean in PAIRS)]
+        (folder / f"bitext{name}.tsv").write_text("\n".join(lines), encoding="utf-8")
     (folder / "sts_small.tsv").write_text(
         "sentence1\tsentence2\tscore\n비가 온다\t비가 내린다\t4.5\n비가 온다\t물을 마신다\t0.5\n문을 열다\t닫다\t2\n",
         encoding="utf-8",
     )
-    bitext = [f"data.{key}=[{folder / 'bitext.tsv'}]" for key in ("bitext", "bitext_select", "bitext_test")]
+    bitext = [f"data.{key}=[{folder / key}.tsv]" for key in ("bitext", "bitext_select", "bitext_test")]
     sources = [f"data.texts=[{folder / 'texts.txt'}]", f"evaluation.sts=[{folder / 'sts_small.tsv'}]"]
     return [f"root={folder / 'run'}", f"model.base={base}", *sources, *bitext, *SMALL]
 
@@ -226,3 +232,38 @@ def test_a_stage_made_again_ends_the_trainings_after_it(bert_directory, tmp_path
     assert not config.training(1).exists()
     assert not config.training(2).exists()
     assert (config.stage(1).parent / "trainer-notes").exists()
+
+
+def test_settings_that_changed_are_not_passed_over_in_silence(bert_directory, tmp_path, capsys):
+    small = overrides(tmp_path, bert_directory)
+    pipeline.make_stages(load_config(None, small), Console(quiet=True), 0, 1)
+    pipeline.make_stages(load_config(None, [*small, "stage2.size=4", "data.balance=true"]), Console(quiet=True), 0, 0)
+    other = load_config(None, [*small, "stage1.objectives={simcse: 0.4}"])
+    with pytest.raises(InputError, match=r"was made with stage1\.objectives\.alignment=0\.3, now it is None; make"):
+        pipeline.make_stages(other, Console(quiet=True), 0, 1)
+    pipeline.evaluate(other, Console(highlight=False, width=400))
+    assert "was made with stage1.objectives.alignment=0.3" in capsys.readouterr().out
+    pipeline.make_stages(other, Console(quiet=True), 1, 1, fresh=True)
+    pipeline.make_stages(other, Console(quiet=True), 0, 1)
+
+
+def test_what_is_measured_on_other_sentences_is_measured_again(bert_directory, tmp_path):
+    small = overrides(tmp_path, bert_directory)
+    config = load_config(None, small)
+    pipeline.make_stages(config, Console(quiet=True), 0, 0)
+    first = pipeline.evaluate(config, Console(quiet=True))
+    marked = json.loads((config.root / "results.json").read_text())
+    marked["stages"][0]["auc"]["value"] = 2.0  # no model measures so: it is what was kept
+    (config.root / "results.json").write_text(json.dumps(marked))
+    assert pipeline.evaluate(config, Console(quiet=True))["stages"][0]["auc"]["value"] == 2
+    sts = config.evaluation.sts[0]
+    sts.write_text(sts.read_text().replace("4.5", "4"), encoding="utf-8")
+    assert pipeline.evaluate(config, Console(quiet=True))["stages"][0]["auc"] == first["stages"][0]["auc"]
+
+
+def test_sets_of_one_name_are_refused(bert_directory, tmp_path):
+    small = overrides(tmp_path, bert_directory)
+    (tmp_path / "graded.tsv").write_text("sentence1\tsentence2\tscore\n비가 온다\t비가 내린다\t4.5\n", encoding="utf-8")
+    config = load_config(None, [*small, f"evaluation.sts=[{tmp_path / 'graded.tsv'}]"])
+    with pytest.raises(InputError, match="would be reported as 'graded', which is taken"):
+        pipeline.evaluate(config, Console(quiet=True))

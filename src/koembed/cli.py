@@ -74,12 +74,16 @@ def train(
 
 
 @app.command()
-def evaluate(overrides: Overrides = None, config: ConfigOption = None) -> None:
+def evaluate(
+    overrides: Overrides = None,
+    config: ConfigOption = None,
+    fresh: Annotated[bool, typer.Option(help="Measure again what was measured before.")] = False,
+) -> None:
     """Measure the base and every stage that is done; print the table, write results.json and report.html."""
     from koembed import pipeline
     from koembed.config import load_config
 
-    pipeline.evaluate(load_config(config, overrides), console())
+    pipeline.evaluate(load_config(config, overrides), console(), fresh)
 
 
 @app.command()

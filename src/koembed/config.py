@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,8 +12,24 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from koembed.errors import InputError
 
 Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 E5 = "pypi:multilingual-e5-small"
+ObjectiveName = Literal[  # a file each, below training/objectives
+    "simcse",
+    "span",
+    "healing",
+    "retention",
+    "alignment",
+    "translation",
+    "distillation",
+    "infonce",
+    "triplet",
+    "cosine",
+    "cosent",
+    "angle",
+    "passages",
+]
 Initializer = Literal["mean", "position", "random", "semantic", "focus", "distill"]
 
 
@@ -59,7 +76,7 @@ class Training(Section):
     """Settings that every trained stage has."""
 
     trains: Literal["all", "embeddings", "new_rows", "lora"] = _setting("all", "parameters that move")
-    objectives: dict[str, Annotated[float, Field(gt=0)]] = _setting({}, "objective: share of the training examples")
+    objectives: dict[ObjectiveName, Share] = _setting({}, "objective: share of the training examples")
     max_length: Positive = _setting(48, "tokens a text is cut to while training")
     epochs: Annotated[float, Field(gt=0)] = _setting(1.0, "passes over the examples")
     max_examples: Positive = _setting(50_000, "examples a pass, over all objectives")
@@ -81,6 +98,13 @@ class Training(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = _setting(0.1, "dropout forced on models that have none")
     bf16: bool = _setting(True, "bf16 autocast where the machine has it; weights stay float32")
     save_steps: Positive = _setting(500, "optimizer steps between resumable checkpoints")
+
+    @field_validator("objectives")
+    @classmethod
+    def _learns_something(cls, shares: dict[str, float]) -> dict[str, float]:
+        if not shares:
+            raise ValueError("none is named; a stage that is not to train is one that is not run")
+        return shares
 
 
 class Vocab(Section):
@@ -154,7 +178,7 @@ class Paths(Section):
 
 class Config(Section):
     root: Path = _setting(Path("runs/quickstart"), "directory that everything is written below")
-    seed: int = _setting(42, "of every random choice")
+    seed: Annotated[int, Field(ge=0)] = _setting(42, "of every random choice")
     paths: Paths = Paths()
     model: Model = Model()
     data: Data = Data()
@@ -183,6 +207,28 @@ class Config(Section):
     def training(self, number: int) -> Path:
         """Directory beside it, in which its trainings keep what an interrupted one continues from."""
         return self.stage(number).with_name(f"{self.stage(number).name}.training")
+
+    def made_from(self, number: int) -> dict[str, Any]:
+        """The settings that a stage's model comes from, besides those of the stages before it."""
+        labelled = {"pairs", "balance", "pairs_select", "passages", "passages_select", "bitext_select"}
+        return self.model_dump(
+            mode="json",
+            include={"seed", "model", "data", *(("vocab",) if number == 0 else (f"stage{number}", "gate"))},
+            exclude={"data": {"bitext_test", *(labelled if number == 0 else ())}},
+        )
+
+
+def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two trees of settings differ: the key, as ``key.path``, and both values, None where there is none.
+
+    >>> list(differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}}))
+    [('a.b', 1, 3), ('a.c', 2, None)]
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in dict.fromkeys([*old, *new]):
+            yield from differences(old.get(name), new.get(name), f"{key}.{name}".lstrip("."))
+    elif old != new:
+        yield key, old, new
 
 
 def load_config(path: Path | None = None, overrides: list[str] | None = None) -> Config:

@@ -15,7 +15,7 @@ from uuid import uuid4
 from accelerate import PartialState
 from rich.console import Console
 
-from koembed.config import Config
+from koembed.config import Config, differences
 from koembed.corpus.data import load_bitext
 from koembed.errors import InputError
 from koembed.evaluation.significance import gains
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 LOGS = ("stage0.log", "stage1_enhanced.log", "stage2.log", "stage3_optimized.log")  # the names of the first version
 EVALUATION_LOG = "evaluation_correct.log"
-SUITE = 2  # raised when other things are measured: results of before are then measured again
+SUITE = 3  # raised when other things are measured: results of before are then measured again
 NAMES = ("vocabulary", "SimCSE", "bottleneck", "hierarchical")
 
 
@@ -52,12 +52,14 @@ def make_stages(config: Config, console: Console, first: int = 0, last: int = 3,
     """Make stages ``first`` to ``last``, passing over those that are done.
 
     Raises:
-        InputError: a stage before ``first`` is missing.
+        InputError: a stage before ``first`` is missing, or one that is done was made with other settings.
     """
     require(config, first)
     shop = Workshop(config, console)
     for number in range(first, last + 1):
         if not fresh and is_done(config, number):
+            if change := changed(config, number):
+                raise InputError(f"{change}; make it again with --fresh, or choose another root")
             console.print(f"stage {number}  {NAMES[number]}: done, in {config.stage(number)}")
         else:
             make_stage(shop, number)
@@ -83,8 +85,9 @@ def make_stage(shop: Workshop, number: int) -> None:
         notes = {
             "stage": number,
             "id": uuid4().hex,
-            "parent": None if number == 0 else read_json(config.stage(number - 1) / STAGE_FILE)["id"],
+            "parent": None if number == 0 else stage_id(config, number - 1),
             "seconds": round(time.monotonic() - started, 1),
+            "settings": config.made_from(number),
             **outcome.notes,
         }
         if PartialState().is_main_process:
@@ -112,33 +115,52 @@ def save(outcome: Outcome, notes: dict[str, Any], place: Path) -> None:
 
 
 def is_done(config: Config, number: int) -> bool:
-    """Whether a stage's checkpoint is there and was made from the stage before that is there now."""
+    """Whether a stage's checkpoint is there and was made from the stages before it that are there now."""
     file = config.stage(number) / STAGE_FILE
-    if not file.exists():
-        return False
-    if number == 0:
-        return True
-    before = config.stage(number - 1) / STAGE_FILE
-    return before.exists() and read_json(file)["parent"] == read_json(before)["id"]
+    if number == 0 or not file.exists():
+        return file.exists()
+    return is_done(config, number - 1) and read_json(file)["parent"] == stage_id(config, number - 1)
 
 
-def evaluate(config: Config, console: Console) -> dict[str, Any]:
+def stage_id(config: Config, number: int) -> str:
+    """What tells a stage's checkpoint from every other."""
+    return read_json(config.stage(number) / STAGE_FILE)["id"]
+
+
+def changed(config: Config, number: int) -> str | None:
+    """What a stage that is done was made with and the config has otherwise, in words; None where nothing is."""
+    now = config.made_from(number)
+    made = Config.model_validate(read_json(config.stage(number) / STAGE_FILE).get("settings", now)).made_from(number)
+    for key, old, new in differences(made, now):
+        return f"stage {number}, in {config.stage(number)}, was made with {key}={old}, now it is {new}"
+    return None
+
+
+def evaluate(config: Config, console: Console, fresh: bool = False) -> dict[str, Any]:
     """Measure the untouched base and every stage that is done; write results.json and report.html; print the table.
 
-    What was measured before, with the same settings, is not measured again.
+    What was measured before, on the same sentences, is not measured again, unless ``fresh``.
     """
     settings = config.evaluation
     with logging_to(config.root / config.paths.logs / EVALUATION_LOG):
         with console.status("reading the translations; the first time, packages are downloaded"):
             bitext = load_bitext(config.data.bitext_test, "test")
         suite = load_suite(settings, bitext)
-        known = _known_results(config)
+        how = {
+            "suite": SUITE,
+            "sentences": suite.fingerprint(),
+            "bootstrap": settings.bootstrap,
+            "model": config.model.model_dump(mode="json"),
+        }
+        known = {} if fresh else known_results(config.root / "results.json", how)
         shop = Workshop(config, console)
         stages: list[dict[str, Any]] = []
         for number in range(-1, len(STAGES)):
             if number >= 0 and not is_done(config, number):
                 break
-            key = "base" if number < 0 else read_json(config.stage(number) / STAGE_FILE)["id"]
+            if number >= 0 and (change := changed(config, number)):
+                console.print(f"[yellow]{change}[/]")
+            key = "base" if number < 0 else stage_id(config, number)
             if key not in known:
                 name = "base" if number < 0 else f"stage {number}"
                 with console.status(f"evaluating {name}"):
@@ -149,7 +171,7 @@ def evaluate(config: Config, console: Console) -> dict[str, Any]:
                 stages[-1]["gain"] = gains(stages[-2], stages[-1], suite.scores(), settings.bootstrap)
             single = {name: found for name, found in known[key].items() if name not in ("cosines", "queries")}
             logger.info("%s %s", stages[-1]["name"], json.dumps(single))
-        results = {"settings": _settings_key(config), "stages": stages}
+        results = {"settings": how, "stages": stages}
     if PartialState().is_main_process:
         write_json(config.root / "results.json", results)
         write_report(config.root / "report.html", config, results)
@@ -158,17 +180,11 @@ def evaluate(config: Config, console: Console) -> dict[str, Any]:
     return results
 
 
-def _known_results(config: Config) -> dict[str, dict[str, Any]]:
-    """Results of an earlier evaluation by checkpoint id, if it was made with the same settings."""
-    file = config.root / "results.json"
-    if not file.exists() or (earlier := read_json(file))["settings"] != _settings_key(config):
+def known_results(file: Path, how: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Results of an earlier evaluation by checkpoint id, if it measured the same in the same way."""
+    if not file.exists() or (earlier := read_json(file))["settings"] != how:
         return {}
     return {stage["id"]: stage for stage in earlier["stages"]}
-
-
-def _settings_key(config: Config) -> dict[str, Any]:
-    settings = {"evaluation": config.evaluation, "model": config.model}
-    return {"suite": SUITE} | {name: section.model_dump(mode="json") for name, section in settings.items()}
 
 
 @contextmanager

@@ -6,8 +6,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from koembed.config import Data
-from koembed.corpus.data import grade_triplets, load_bitext, load_pairs, load_sts, load_texts
+from koembed.config import Config, Data, Evaluation
+from koembed.corpus import kopairs
+from koembed.corpus.data import grade_triplets, load_bitext, load_corpus, load_pairs, load_sts, load_texts
 from koembed.corpus.files import rows
 from koembed.errors import InputError
 
@@ -38,12 +39,59 @@ def test_every_format_gives_the_same_texts(text_file):
     assert load_texts(Data(texts=[str(text_file)])) == TEXTS
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
+    """Excel puts one before the CSV files that it writes as UTF-8."""
+    (tmp_path / "marked.csv").write_text("text\n창문을 열어 주세요.\n", encoding="utf-8-sig")
+    assert list(rows(str(tmp_path / "marked.csv"), ("text",))) == [{"text": TEXTS[0]}]
+
+
+def test_plain_text_has_the_column_text_whatever_tables_have(tmp_path):
+    (tmp_path / "plain.txt").write_text(TEXTS[0], encoding="utf-8")
+    (tmp_path / "table.tsv").write_text(f"body\n{TEXTS[1]}\n", encoding="utf-8")
+    sources = [str(tmp_path / name) for name in ("plain.txt", "table.tsv")]
+    assert load_texts(Data(texts=sources, text_column="body")) == TEXTS[:2]
+
+
+def test_nothing_of_the_corpus_is_selected_or_measured_on(tmp_path):
+    def write(name: str, *lines: str) -> str:
+        (tmp_path / name).write_text("\n".join(lines), encoding="utf-8")
+        return str(tmp_path / name)
+
+    graded = kopairs.pairs("test")[0]
+    sts = write("sts.tsv", "sentence1\tsentence2\tscore", "기차가 늦게 왔다.\t버스가 왔다.\t3")
+    bitext = [
+        write(f"{split}.tsv", "en\tko", f"open the window {split}\t{korean}")
+        for split, korean in (("select", "창문을 열어 주세요."), ("test", "문을 닫아 주세요."))
+    ]
+    month = write("month.tsv", "query\tpassage", "주차\t주차장을 늘려 주세요. 차 댈 곳이 없습니다.")
+    data = {
+        "texts": [write("t.txt", *TEXTS, graded.sentence1)],
+        "bitext": [write("b.tsv", "en\tko", "open the window\t창문을 열어주세요", "a late train\t늦은 기차")],
+        "bitext_select": bitext[:1],
+        "bitext_test": bitext[1:],
+        "pairs": [write("p.tsv", "sentence1\tsentence2\tscore", "버스가 왔다\t배가 온다\t1", "해가 진다\t노을이다\t4")],
+        "passages": [write("q.tsv", "query\tpassage", "주차\t주차 단속", "급식\t급식을 바꿔 주세요.")],
+        "passages_select": [month],
+    }
+    config = Config(data=Data(**data), evaluation=Evaluation(sts=[sts]))
+    corpus = load_corpus(config)
+    assert corpus.texts == ["사과가 맛있네요."]
+    assert corpus.bitext == [("a late train", "늦은 기차")]
+    assert corpus.scored == [("해가 진다", "노을이다", 0.8)]
+    assert corpus.passages == [("급식", "급식을 바꿔 주세요.")]
+    with pytest.raises(InputError, match=r"data\.pairs: every row holds a sentence that is selected or measured on"):
+        load_corpus(config.model_copy(update={"data": Data(**{**data, "pairs": [sts]})}))
+
+
 def test_what_is_wrong_with_a_file_is_said(tmp_path):
     latin = tmp_path / "latin.txt"
     latin.write_bytes("한국어".encode("euc-kr"))
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "bad.jsonl").write_text("{not json}\n")
     (tmp_path / "other.tsv").write_text("body\n글\n")
+    (tmp_path / "torn.txt.gz").write_bytes(gzip.compress(b"text" * 99)[:-12] + b"\xff" * 12)
+    (tmp_path / "endless.csv").write_text(f'text\n"{"x" * 200_000}"\n')
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1 and nothing else PAR1")
     for name, message in {
         "none.txt": "no such file",
         "latin.txt": "cannot be read as UTF-8",
@@ -51,6 +99,9 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path):
         "bad.jsonl": "line 1: not JSON",
         "other.tsv": "no column text; it has: body",
         "picture.png": "no such file",
+        "torn.txt.gz": "cannot be read as UTF-8",
+        "endless.csv": r"cannot be read as UTF-8 text or table \(field larger than field limit",
+        "torn.parquet": "not a parquet file",
     }.items():
         with pytest.raises(InputError, match=message):
             list(rows(str(tmp_path / name), ("text",)))

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn.metrics import ndcg_score, roc_auc_score
 
-from koembed.evaluation.metrics import auc, bootstrap, ndcg, retrieval_accuracy, spearman
+from koembed.evaluation.metrics import auc, bootstrap, ndcg, relevance, retrieval_accuracy, spearman
 
 values = st.lists(st.integers(-5, 5).map(float), min_size=3, max_size=40)
 
@@ -45,8 +45,21 @@ def test_bootstrap_covers_the_mean_about_as_often_as_it_says():
 
 def test_ndcg_equals_scikit_learn():
     generator = np.random.default_rng(0)
-    queries, documents = generator.normal(size=(30, 4)), generator.normal(size=(30, 4))
+    queries, documents = generator.normal(size=(30, 4)), generator.normal(size=(25, 4))
+    relevant = generator.random((30, 25)) < 0.1
+    relevant[np.arange(30), generator.integers(25, size=30)] = True  # each query has an answer, some have many
     scores = queries @ documents.T
-    expected = [ndcg_score([own], [row], k=10) for own, row in zip(np.eye(30), scores, strict=True)]
-    assert ndcg(queries, documents) == pytest.approx(expected)
-    assert 0 < ndcg(queries, documents).mean() < 1
+    expected = [ndcg_score([own], [row], k=10) for own, row in zip(relevant, scores, strict=True)]
+    assert ndcg(queries, documents, relevant) == pytest.approx(expected)
+    assert 0 < ndcg(queries, documents, relevant).mean() < 1
+
+
+def test_ndcg_takes_ties_against_the_model():
+    assert ndcg(np.ones((1, 1)), np.ones((3, 1)), np.array([[True, False, False]])).tolist() == [0.5]
+
+
+def test_a_passage_that_answers_two_queries_is_found_by_both():
+    relevant, queries, passages = relevance([("비 오나요", "내일 비"), ("우산 챙길까요", "내일 비"), ("점심", "국밥")])
+    vectors = {"비 오나요": [1, 0], "우산 챙길까요": [1, 0], "내일 비": [1, 0], "점심": [0, 1], "국밥": [0, 1]}
+    sides = (np.array([vectors[text] for text in side], float) for side in (queries, passages))
+    assert ndcg(*sides, relevant).tolist() == [1, 1, 1]

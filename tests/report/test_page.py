@@ -39,7 +39,7 @@ def stage(number: int) -> dict:
 
 
 def results(stages: int) -> dict:
-    return {"settings": {"evaluation": {"bootstrap": 250}}, "stages": [stage(number - 1) for number in range(stages)]}
+    return {"settings": {"bootstrap": 250}, "stages": [stage(number - 1) for number in range(stages)]}
 
 
 @pytest.fixture

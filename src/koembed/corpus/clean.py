@@ -7,7 +7,7 @@ learnt from `%(count)d`, `&nbsp;` or `<a href=...>`.
 import html
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from typing import Literal
 
 MIN_HANGUL = 2  # one syllable ("예", "월") is a label, not a text
@@ -153,9 +153,9 @@ def key(text: str) -> str:
     return re.sub(r"[\W\d_]+", "", folded) or folded
 
 
-def dedupe(texts: Iterable[str]) -> Iterator[str]:
-    """The texts in their order, the first of each `key` only."""
-    seen: set[str] = set()
+def dedupe(texts: Iterable[str], held_out: Set[str] = frozenset()) -> Iterator[str]:
+    """The texts in their order, the first of each `key` only, and none whose key is held out."""
+    seen = set(held_out)
     for text in texts:
         if (k := key(text)) not in seen:
             seen.add(k)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TypeVar
 
-from koembed.config import Data
+from koembed.config import Config, Data
 from koembed.corpus import kopairs, packages
-from koembed.corpus.clean import clean, clean_pair, dedupe
-from koembed.corpus.files import columns_of, rows
+from koembed.corpus.clean import clean, clean_pair, dedupe, key
+from koembed.corpus.files import columns_of, is_hub_id, is_plain, rows
 from koembed.corpus.packaged_models import packaged_model
 from koembed.errors import InputError
 
+logger = logging.getLogger(__name__)
+
 Row = TypeVar("Row")
+LabelledRow = TypeVar("LabelledRow", bound="tuple[str | float, ...]")
 
 PASSAGE_COLUMNS = ("query", "passage")
 HANGUL_WORD = re.compile(r"[가-힣]{2,}")
@@ -28,7 +32,7 @@ HARD_NEGATIVE_SCORE = 2 / 5
 
 @dataclass
 class Corpus:
-    """Training data. Nothing in it stands in the select or test split.
+    """Training data. No sentence of it is one that the gate selects on or the evaluation measures.
 
     Attributes:
         texts: Korean.
@@ -45,27 +49,64 @@ class Corpus:
     passages: list[tuple[str, str]] = field(default_factory=list)
 
 
-def load_corpus(data: Data, seed: int) -> Corpus:
-    """Read, clean, dedupe and shuffle all sources.
+def load_corpus(config: Config) -> Corpus:
+    """Read, clean, dedupe and shuffle all sources; rows with a sentence that is held out are left out.
 
     Raises:
-        InputError: a source cannot be read, or no text is left.
+        InputError: a source cannot be read, or nothing of it is left.
     """
-    rng = random.Random(seed)
+    data, rng = config.data, random.Random(config.seed)
+    held_out = {key(text) for text in held_out_texts(config)}
     triplets, scored = load_pairs(data.pairs, data.balance)
-    texts = load_texts(data)
+    texts = load_texts(data, held_out)
     rng.shuffle(texts)
+    triplets = without("pairs", triplets, held_out)
     return Corpus(
         texts=texts[: data.max_texts],
-        bitext=load_bitext(data.bitext),
+        bitext=without("bitext", load_bitext(data.bitext), held_out),
         triplets=triplets,
-        scored=scored or grade_triplets(triplets, rng),
-        passages=load_passages(data.passages),
+        scored=without("pairs", scored, held_out) or grade_triplets(triplets, rng),
+        passages=without("passages", load_passages(data.passages), held_out),
     )
 
 
-def load_texts(data: Data) -> list[str]:
-    """All Korean texts, clean and distinct.
+def held_out_texts(config: Config) -> Iterable[str]:
+    """Every sentence that the gate selects on or the evaluation measures, in KoPairs and in the config's sources.
+
+    Raises:
+        InputError: a source cannot be read.
+    """
+    data, evaluation = config.data, config.evaluation
+    for split in ("select", "test"):
+        for pair in kopairs.pairs(split):
+            yield from (pair.sentence1, pair.sentence2)
+    for probe in kopairs.probes():
+        yield from (probe.base, probe.should_stay_close, probe.should_move_away)
+    for translation in load_bitext(data.bitext_select, "select") + load_bitext(data.bitext_test, "test"):
+        yield from translation
+    for source in [*data.pairs_select, *map(str, evaluation.sts)]:
+        for first, second, _ in load_sts(source):
+            yield from (first, second)
+    for query, passage in load_passages([*data.passages_select, *evaluation.passages]):
+        yield from (query, passage)
+
+
+def without(name: str, rows: list[LabelledRow], held_out: Set[str]) -> list[LabelledRow]:
+    """The rows of which no text has a key that is held out.
+
+    Raises:
+        InputError: there were rows, and none is left.
+    """
+    left = [row for row in rows if held_out.isdisjoint(key(part) for part in row if isinstance(part, str))]
+    if len(left) < len(rows):
+        logger.info("data.%s: %d of %d rows hold a sentence that is held out", name, len(rows) - len(left), len(rows))
+    if rows and not left:
+        raise InputError(f"data.{name}: every row holds a sentence that is selected or measured on; name other sources")
+    return left
+
+
+def load_texts(data: Data, held_out: Set[str] = frozenset()) -> list[str]:
+    """All Korean texts, clean and distinct, without those whose key is held out.
 
     Raises:
         InputError: a source cannot be read, or no text is left.
@@ -79,9 +120,10 @@ def load_texts(data: Data) -> list[str]:
             found += [text for first, second, _ in kopairs.graded() for text in (first, second)]
         else:
             # Streams may have no end: read a bounded surplus, since cleaning drops some.
-            read = rows(source, (data.text_column,), limit=None if "." in source else 4 * data.max_texts)
-            found += filter(None, (clean(str(row[data.text_column])) for row in read))
-    texts = list(dedupe(found))
+            limit = 4 * data.max_texts if is_hub_id(source) else None
+            column = "text" if is_plain(source) else data.text_column
+            found += filter(None, (clean(str(row[column])) for row in rows(source, (column,), limit)))
+    texts = list(dedupe(found, held_out))
     if not texts:
         raise InputError(f"data.texts={data.texts}: no Korean text left after cleaning; name other sources")
     return texts
@@ -122,7 +164,8 @@ def load_keep(sources: Sequence[str], corpus: Corpus, text_column: str) -> list[
             forms = [form for word in words for form in (word, word.capitalize(), word.upper())]
             found += [f"{form} {form}" for form in forms]
         else:
-            found += [str(row[text_column]) for row in rows(source, (text_column,))]
+            column = "text" if is_plain(source) else text_column
+            found += [str(row[column]) for row in rows(source, (column,))]
     return found
 
 

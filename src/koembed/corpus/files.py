@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import lzma
+import zlib
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -36,7 +37,7 @@ def rows(source: str, columns: tuple[str, ...], limit: int | None = None) -> Ite
     Raises:
         InputError: the source is missing, of no known format, not UTF-8, empty, or lacks a column.
     """
-    found = _hub_rows(source) if _is_hub_id(source) else _file_rows(Path(source))
+    found = _hub_rows(source) if is_hub_id(source) else _file_rows(Path(source))
     count = 0
     for count, row in enumerate(islice(found, limit), 1):
         if missing := [column for column in columns if row.get(column) is None]:
@@ -52,8 +53,14 @@ def columns_of(source: str) -> set[str]:
     return set(next(rows(source, ()), {}))
 
 
-def _is_hub_id(source: str) -> bool:
+def is_hub_id(source: str) -> bool:
+    """Whether a source is a data set on the hub: ``OWNER/NAME`` that is no file here and ends in no known format."""
     return source.count("/") == 1 and not Path(source).exists() and not _format(Path(source))
+
+
+def is_plain(source: str) -> bool:
+    """Whether a source is plain text, whose lines are its column ``text``."""
+    return _format(Path(source)) == ".txt"
 
 
 def _format(path: Path) -> str | None:
@@ -72,10 +79,10 @@ def _file_rows(path: Path) -> Iterator[Row]:
         return
     opener = OPENERS.get(path.suffix, open)
     try:
-        with opener(path, "rt", encoding="utf-8", newline="") as lines:
+        with opener(path, "rt", encoding="utf-8-sig", newline="") as lines:
             yield from _text_rows(lines, kind, path)
-    except (UnicodeDecodeError, OSError, EOFError, lzma.LZMAError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text ({error}); convert or replace it") from error
+    except (UnicodeDecodeError, OSError, EOFError, lzma.LZMAError, zlib.error, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as UTF-8 text or table ({error}); convert or replace it") from error
 
 
 def _text_rows(lines: IO[str], kind: str, path: Path) -> Iterator[Row]:
@@ -106,7 +113,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     try:
         for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
             yield from batch.to_pylist()
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{path}: not a parquet file ({error}); replace it") from error
 
 

@@ -70,25 +70,46 @@ def retrieval_accuracy(queries: Floats, documents: Floats) -> Floats:
     return (nearest == np.arange(len(queries))).astype(np.float64)
 
 
-def ndcg(queries: Floats, documents: Floats, depth: int = 10) -> Floats:
-    """nDCG at a depth, of each query whose one relevant document stands in its own row; [n, hidden] both.
+def ndcg(queries: Floats, documents: Floats, relevant: NDArray[np.bool_], depth: int = 10) -> Floats:
+    """nDCG at a depth, [queries]: ``sum_k relevant_k / log2(1 + k)`` over the first ranks, by the most it could be.
 
-    ``1 / log2(1 + rank)`` where the document's rank is within the depth, else 0: with one relevant document the ideal
-    gain is 1. Ties count against it. Source: Järvelin and Kekäläinen 2002.
+    Args:
+        queries: [queries, hidden].
+        documents: [documents, hidden].
+        relevant: whether a document answers a query, [queries, documents], one or more in each row.
+        depth: ranks that count. Of documents with one score, those that answer nothing come first.
+
+    Source: Järvelin and Kekäläinen 2002.
     """
-    scores = queries @ documents.T
-    rank = (scores >= scores.diagonal()[:, None]).sum(1)
-    return np.where(rank <= depth, 1 / np.log2(1.0 + rank), 0.0)
+    order = np.lexsort((relevant, -(queries @ documents.T)), axis=1)[:, :depth]
+    discount = 1 / np.log2(2.0 + np.arange(order.shape[1]))
+    best = np.cumsum(discount)[np.minimum(relevant.sum(1), len(discount)) - 1]
+    return np.take_along_axis(relevant, order, axis=1) @ discount / best
 
 
 def passage_ndcg(
     model: SentenceTransformer, pairs: list[tuple[str, str]], batch_size: int = 64, task: str | None = None
 ) -> Floats:
-    """nDCG@10 of each query of (query, its passage) among all passages, [pairs]."""
-    queries, passages = zip(*pairs, strict=True)
+    """nDCG@10 of each distinct query of (query, passage that answers it) among all distinct passages, [queries]."""
+    relevant, queries, passages = relevance(pairs)
     at_once = min(batch_size, PASSAGES) if model.device.type == "cpu" else batch_size
-    found = encode(model, list(passages), at_once, task)
-    return ndcg(encode(model, list(queries), batch_size, task), found)
+    found = encode(model, passages, at_once, task)
+    return ndcg(encode(model, queries, batch_size, task), found, relevant)
+
+
+def relevance(pairs: list[tuple[str, str]]) -> tuple[NDArray[np.bool_], list[str], list[str]]:
+    """Which passage answers which query, [queries, passages], and the distinct queries and passages.
+
+    >>> relevance([("what", "this"), ("which", "this")])
+    (array([[ True],
+           [ True]]), ['what', 'which'], ['this'])
+    """
+    queries, passages = (list(dict.fromkeys(side)) for side in zip(*pairs, strict=True))
+    row, column = ({text: place for place, text in enumerate(side)} for side in (queries, passages))
+    relevant = np.zeros((len(queries), len(passages)), bool)
+    for query, passage in pairs:
+        relevant[row[query], column[passage]] = True
+    return relevant, queries, passages
 
 
 def bootstrap(statistic: Callable[..., float], *groups: Floats, resamples: int, seed: int = 0) -> Interval:

@@ -52,7 +52,7 @@ def _content(config: Config, results: Mapping[str, Any]) -> dict[str, Any]:
         "base_name": config.model.base.removeprefix("pypi:"),
         "now": datetime.now().astimezone(),
         "verdict": comparison.verdict(stages, metrics),
-        "resamples": results.get("settings", {}).get("evaluation", {}).get("bootstrap", config.evaluation.bootstrap),
+        "resamples": results["settings"]["bootstrap"],
         "columns": [(short(stage), stage["name"], stage["stage"] in left_out) for stage in stages],
         "rows": [comparison.row(metric, stages) for metric in (*metrics, *on_all(DETAILS, stages))]
         + list(_costs(stages, noted)),

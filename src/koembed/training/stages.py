@@ -59,7 +59,7 @@ class Workshop:
     @cached_property
     def corpus(self) -> Corpus:
         with self.console.status("reading the corpus; the first time, packages are downloaded"):
-            return load_corpus(self.config.data, self.config.seed)
+            return load_corpus(self.config)
 
     @cached_property
     def base(self) -> SentenceTransformer:

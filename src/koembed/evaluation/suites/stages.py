@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from koembed.adapters.model import AdaptedTransformer
 from koembed.config import Evaluation
 from koembed.corpus import kopairs
 from koembed.corpus.data import load_passages, load_sts
+from koembed.errors import InputError
 from koembed.evaluation.metrics import (
     Interval,
     auc,
@@ -24,6 +27,8 @@ from koembed.evaluation.metrics import (
     spearman,
 )
 from koembed.evaluation.significance import discrimination
+
+RESERVED = {"similar", "hard", "plain", "graded", "ko_en", "en_ko"}  # sets of the suite itself
 
 
 @dataclass
@@ -45,6 +50,10 @@ class Suite:
     passages: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     resamples: int = 1_000
     batch_size: int = 64
+
+    def fingerprint(self) -> str:
+        """Of all that is measured and how: results of suites with one fingerprint can be compared."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()
 
     def pairs_by_set(self) -> dict[str, list[tuple[str, str]]]:
         """Sentence pairs of KoPairs by kind, and of every STS set by name."""
@@ -68,17 +77,27 @@ def load_suite(settings: Evaluation, bitext: list[tuple[str, str]]) -> Suite:
     """KoPairs' test split and probes, the given translations, and every file of the settings under its own name.
 
     Raises:
-        InputError: a file is missing or is none of its kind.
+        InputError: a file is missing or is none of its kind, or two have one name.
     """
+    names = set(RESERVED)
+    for path in [*settings.sts, *settings.passages]:
+        if (name := set_name(path)) in names:
+            raise InputError(f"evaluation: {path} would be reported as {name!r}, which is taken; rename the file")
+        names.add(name)
     return Suite(
         pairs=kopairs.pairs("test"),
         probes=kopairs.probes(),
         bitext=bitext,
-        sts={path.name.split(".")[0]: load_sts(str(path)) for path in settings.sts},
-        passages={path.name.split(".")[0]: load_passages([path]) for path in settings.passages},
+        sts={set_name(path): load_sts(str(path)) for path in settings.sts},
+        passages={set_name(path): load_passages([path]) for path in settings.passages},
         resamples=settings.bootstrap,
         batch_size=settings.batch_size,
     )
+
+
+def set_name(path: Path) -> str:
+    """What a file's results are reported as: its name without the endings."""
+    return path.name.split(".")[0]
 
 
 def measure(model: SentenceTransformer, suite: Suite) -> dict[str, Any]:
