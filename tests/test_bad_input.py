@@ -1,12 +1,19 @@
 """What users get wrong, each as one line on stderr and exit 2; nothing half-written stays behind."""
 
 import json
+import os
 import resource
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from transformers import ByT5Tokenizer
 
 from conftest import KOREAN
@@ -83,6 +90,12 @@ def no_config(model: Path) -> None:
     (model / "config.json").unlink()
 
 
+def static_vectors(model: Path) -> None:
+    shutil.rmtree(model)
+    tokenizer = Tokenizer(WordLevel({"창문": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=8)], device="cpu").save(str(model))
+
+
 def no_directory(model: Path) -> None:
     shutil.rmtree(model)
 
@@ -101,6 +114,7 @@ def an_empty_directory(model: Path) -> None:
         (no_weights, "no file named model.safetensors"),
         (cut_weights, "the file of its weights is damaged: copy it again"),
         (no_config, "name a sentence-transformers model"),
+        (static_vectors, "begins with StaticEmbedding, not with a Transformer; name another model"),
         (no_directory, "not found); name a sentence-transformers model"),
         (an_empty_directory, "name a sentence-transformers model"),
     ],
@@ -167,3 +181,23 @@ def test_a_full_disk(arguments, tmp_path, capsys):
     assert "cannot write" in line
     assert "File too large" in line
     assert_nothing_written(tmp_path / "run")
+
+
+def test_a_console_that_is_not_utf_8(arguments, tmp_path):
+    """Such as those of Windows in English, or a container's without a locale."""
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "koembed.cli", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    again = [*command, "vocab.size=20"]
+    done = subprocess.run(again, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "was made with vocab.size=30, now it is 20; make it again with --fresh" in done.stderr
+    done = subprocess.run(
+        [*command, "data.texts=[없다.txt]", f"root={tmp_path}"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "koembed: ??.txt: no such file; check the path in the config" in done.stderr

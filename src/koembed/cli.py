@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -149,6 +150,9 @@ def main(arguments: list[str] | None = None) -> None:
     Exit 0: done; 1: a gate was not met; 2: the input was wrong, said in one line.
     """
     quiet_libraries()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # consoles that are not UTF-8 show ? for what they cannot
     try:
         sys.exit(app(arguments, standalone_mode=False) or 0)
     except InputError as error:

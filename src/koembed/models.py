@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,7 +34,7 @@ def open_model(name: str | Path, max_length: int | None = None, prompt: str = ""
     place = str(name) if Path(name).exists() or hub_answers(str(name), "model") else cached_model(str(name))
     try:
         model = SentenceTransformer(place, trust_remote_code=True, model_kwargs={"dtype": "float32"})
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise InputError(_explain(Path(name), error)) from error
     if max_length:
         model.max_seq_length = min(max_length, positions(backbone(model)))
@@ -81,8 +82,14 @@ def teacher_vectors(model: SentenceTransformer, texts: list[str]) -> NDArray[np.
 
 
 def transformer(model: SentenceTransformer) -> Transformer:
-    """The first module, which turns text into token vectors."""
-    return cast(Transformer, model[0])
+    """The first module, which turns text into token vectors.
+
+    Raises:
+        InputError: it is of another kind, such as a table of static vectors.
+    """
+    if not isinstance(model[0], Transformer):
+        raise InputError(f"the model begins with {type(model[0]).__name__}, not with a Transformer; name another model")
+    return model[0]
 
 
 def backbone(model: SentenceTransformer) -> PreTrainedModel:
@@ -96,12 +103,12 @@ def layer_count(config: Any) -> int:
 
 
 def positions(network: PreTrainedModel) -> int:
-    """Tokens that a model has positions for; XLM-R's and RoBERTa's first ones are never used."""
+    """Tokens that a model has positions for; XLM-R's and RoBERTa's first ones are never used, T5's have no end."""
     first = 0
     for name, module in network.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
             first = module.padding_idx + 1
-    return network.config.get_text_config().max_position_embeddings - first
+    return network.config.get_text_config().to_dict().get("max_position_embeddings", sys.maxsize) - first
 
 
 def input_rows(model: SentenceTransformer) -> nn.Parameter:

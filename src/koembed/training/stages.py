@@ -16,6 +16,7 @@ from rich.console import Console
 from sentence_transformers import SentenceTransformer
 
 from koembed.adapters.model import AdaptedTransformer, AdapterSpec, adapted
+from koembed.adapters.structure import sublayers
 from koembed.config import Adapters, Config, Training
 from koembed.corpus.data import (
     Corpus,
@@ -27,7 +28,7 @@ from koembed.corpus.data import (
     load_words,
     locate_model,
 )
-from koembed.models import open_model, teacher_vectors
+from koembed.models import backbone, layer_count, open_model, teacher_vectors
 from koembed.storage import STAGE_FILE, read_json
 from koembed.training.engine import train
 from koembed.training.gate import Interpolation, Judge, Purpose, Scores, Verdict, choose, snapshot
@@ -68,7 +69,9 @@ class Workshop:
     def open_base(self) -> SentenceTransformer:
         """A fresh copy of the base."""
         settings = self.config.model
-        return open_model(locate_model(settings.base), settings.max_length, settings.prompt)
+        model = open_model(locate_model(settings.base), settings.max_length, settings.prompt)
+        sublayers(backbone(model), layer_count(backbone(model).config))  # what has none is refused now, not at stage 2
+        return model
 
     @cached_property
     def judge(self) -> Judge:

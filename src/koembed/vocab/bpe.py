@@ -89,12 +89,12 @@ class Base:
         return LETTERS[0x20] if self.byte_level else "▁"
 
     def text(self, token: str) -> str:
-        """What a token stands for; empty for one that begins or ends within a character."""
+        """What a token stands for; empty for one that begins or ends within a character, or that no bytes spell."""
         if not self.byte_level:
             return token.replace("▁", " ")
         try:
             return bytes(map(BYTES.__getitem__, token)).decode()
-        except UnicodeDecodeError:
+        except (UnicodeDecodeError, KeyError):
             return ""
 
 
