@@ -267,3 +267,25 @@ def test_sets_of_one_name_are_refused(bert_directory, tmp_path):
     config = load_config(None, [*small, f"evaluation.sts=[{tmp_path / 'graded.tsv'}]"])
     with pytest.raises(InputError, match="would be reported as 'graded', which is taken"):
         pipeline.evaluate(config, Console(quiet=True))
+
+
+def test_a_stage_is_exported_once_for_each_task(bert_directory, tmp_path, capsys):
+    stages = ("stage2", "stage3.language", "stage3.tasks.sts", "stage3.tasks.retrieval")
+    linear = [f"{stage}.activation=identity" for stage in stages]
+    config = load_config(None, [*overrides(tmp_path, bert_directory), *linear])
+    with pytest.raises(InputError, match="no finished stage 3 to export; run it first"):
+        pipeline.export(config, Console(quiet=True), 3)
+    pipeline.run(config, Console(quiet=True))
+    for _ in range(2):  # the second takes the place of the first
+        places = pipeline.export(config, Console(highlight=False, width=400), 3)
+    assert [place.name for place in places] == ["stage3-sts", "stage3-retrieval"]
+    assert "opens without koembed; vectors differ by" in capsys.readouterr().out
+    whole = SentenceTransformer(str(config.stage(3)), trust_remote_code=True, device="cpu")
+    for place, task in zip(places, ("sts", "retrieval"), strict=True):
+        plain = SentenceTransformer(str(place), device="cpu")
+        np.testing.assert_allclose(plain.encode(KOREAN), whole.encode(KOREAN, task=task), atol=2e-6)
+        card = (place / "README.md").read_text(encoding="utf-8")
+        assert f"# {place.name}\n" in card
+        assert "| | base | stage 0 | stage 1 | stage 2 | stage 3 |" in card
+        assert "| Spearman on sts_small | " in card
+    assert [place.name for place in pipeline.export(config, Console(quiet=True), 0)] == ["stage0"]

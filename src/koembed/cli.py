@@ -1,4 +1,4 @@
-"""The command line: ``koembed run | expand | train | evaluate | tune | inspect | data``."""
+"""The command line: ``koembed run | expand | train | evaluate | export | tune | inspect | data``."""
 
 from __future__ import annotations
 
@@ -85,6 +85,19 @@ def evaluate(
     from koembed.config import load_config
 
     pipeline.evaluate(load_config(config, overrides), console(), fresh)
+
+
+@app.command()
+def export(
+    stage: Annotated[str, typer.Argument(metavar="[stageN]")] = "stage3",
+    overrides: Overrides = None,
+    config: ConfigOption = None,
+) -> None:
+    """A stage that is done as plain models, one for each task, which open where koembed is not installed."""
+    from koembed import pipeline
+    from koembed.config import load_config
+
+    pipeline.export(load_config(config, overrides), console(), _number(stage))
 
 
 @app.command()

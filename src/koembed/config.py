@@ -174,6 +174,7 @@ class Paths(Section):
     expanded: Path = _setting(Path("outputs/expanded"), "stage 0's model, below `root`")
     checkpoints: Path = _setting(Path("checkpoints"), "stageN/final lie here, below `root`")
     logs: Path = _setting(Path("logs"), "training logs, below `root`")
+    export: Path = _setting(Path("export"), "models that open without koembed, below `root`")
 
 
 class Config(Section):

@@ -9,17 +9,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from accelerate import PartialState
 from rich.console import Console
 
+from koembed.adapters.model import AdaptedTransformer, adapted
 from koembed.config import Config, differences
+from koembed.corpus import kopairs
 from koembed.corpus.data import load_bitext
 from koembed.errors import InputError
+from koembed.evaluation.metrics import encode
 from koembed.evaluation.significance import gains
 from koembed.evaluation.suites.stages import load_suite, measure
+from koembed.export.fold import folded
+from koembed.export.modelcard import model_card
 from koembed.models import open_model
 from koembed.report.page import write_report
 from koembed.report.table import print_table
@@ -185,6 +190,34 @@ def known_results(file: Path, how: dict[str, Any]) -> dict[str, dict[str, Any]]:
     if not file.exists() or (earlier := read_json(file))["settings"] != how:
         return {}
     return {stage["id"]: stage for stage in earlier["stages"]}
+
+
+def export(config: Config, console: Console, number: int) -> list[Path]:
+    """Write a stage that is done as plain models that open without koembed: one, or one for each of its tasks.
+
+    Raises:
+        InputError: it is not done, or its adapters cannot be folded.
+    """
+    if not is_done(config, number):
+        raise InputError(f"{config.stage(number)}: no finished stage {number} to export; run it first")
+    measured = read_json(file)["stages"] if (file := config.root / "results.json").exists() else []
+    model = adapted(config.stage(number))
+    written: list[Path] = []
+    tasks: list[str | None] = [*cast(AdaptedTransformer, model[0]).tasks]
+    for task in tasks or [None]:
+        place = config.root / config.paths.export / "-".join(filter(None, (f"stage{number}", task)))
+        plain = folded(model, config.stage(number), task)
+        with whole_directory(place) as partial:
+            plain.save(str(partial), create_model_card=False)
+            card = model_card(place.name, plain, config, measured[: number + 2])
+            (partial / "README.md").write_text(card, encoding="utf-8")
+            if place.exists():
+                shutil.rmtree(place)  # nothing in it that the stage does not have
+        sentences = [pair.sentence1 for pair in kopairs.pairs("test")[:64]]
+        found = encode(open_model(place), sentences) - encode(model, sentences, task=task)
+        console.print(f"{place}: opens without koembed; vectors differ by {abs(found).max():.0e} at most")
+        written.append(place)
+    return written
 
 
 @contextmanager

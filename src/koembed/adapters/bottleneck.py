@@ -15,18 +15,19 @@ class Bottleneck(nn.Module):
 
     Args:
         parallel: read the sublayer's input rather than its output.
+        bias: whether its layers have one; those of a model whose own have none do without, so as to fold into them.
     """
 
-    def __init__(self, hidden: int, size: int, activation: str, parallel: bool = False) -> None:
+    def __init__(self, hidden: int, size: int, activation: str, parallel: bool = False, bias: bool = True) -> None:
         super().__init__()
         self.parallel = parallel
-        self.down = nn.Linear(hidden, size)
+        self.down = nn.Linear(hidden, size, bias)
         self.activation = ACTIVATIONS[activation]()
-        self.up = nn.Linear(size, hidden)
+        self.up = nn.Linear(size, hidden, bias)
         nn.init.normal_(self.down.weight, std=hidden**-0.5)
-        nn.init.zeros_(self.down.bias)
         nn.init.zeros_(self.up.weight)
-        nn.init.zeros_(self.up.bias)
+        for layer in (self.down, self.up) if bias else ():
+            nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., hidden] -> [..., hidden]"""

@@ -62,13 +62,16 @@ class AdaptedTransformer(Transformer):
         self.specs: dict[str, AdapterSpec] = {}
         self.composition = Composition()
         places = sublayers(self.model, layer_count(self.config))
+        self.biased = all(place.exit.bias is not None for place in places)
         self.sites = nn.ModuleList([*(Site(self.composition) for _ in places), EmbeddingSite(self.composition)])
-        for place, site in zip(places, self._sublayer_sites(), strict=True):
+        for place, site in zip(places, self.sublayer_sites, strict=True):
             place.entry.register_forward_pre_hook(site.before)
             place.exit.register_forward_hook(site.after)
         self.model.get_input_embeddings().register_forward_hook(self._embedding_site().after)
 
-    def _sublayer_sites(self) -> list[Site]:
+    @property
+    def sublayer_sites(self) -> list[Site]:
+        """Attention's and feed-forward's of every layer, in order."""
         return cast("list[Site]", list(self.sites)[:-1])
 
     def _embedding_site(self) -> EmbeddingSite:
@@ -86,12 +89,13 @@ class AdaptedTransformer(Transformer):
             raise ValueError(f"adapter {spec.name} exists already")
         self._check_fused(spec)
         hidden, device = self.config.get_text_config().hidden_size, self.model.device
-        for site in self._sublayer_sites():
+        for site in self.sublayer_sites:
             adapter: nn.Module
             if spec.fuses:
                 adapter = Fusion(hidden, spec.size, spec.fuses)
             else:
-                adapter = Bottleneck(hidden, spec.size, spec.activation, parallel=spec.form == "parallel")
+                parallel = spec.form == "parallel"
+                adapter = Bottleneck(hidden, spec.size, spec.activation, parallel, self.biased)
             site.adapters[spec.name] = adapter.to(device)
         if spec.invertible:
             self._embedding_site().adapters[spec.name] = Coupling(hidden, spec.size, spec.activation).to(device)
@@ -131,7 +135,7 @@ class AdaptedTransformer(Transformer):
     def freeze_except(self, name: str) -> None:
         """Let one adapter train and nothing else of this module."""
         self.requires_grad_(False)
-        for site in self._sublayer_sites():
+        for site in self.sublayer_sites:
             site.adapters[name].requires_grad_(True)
         if self.specs[name].invertible:
             self._embedding_site().adapters[name].requires_grad_(True)
@@ -179,7 +183,7 @@ class AdaptedTransformer(Transformer):
         self.select()
 
     def _shape(self) -> dict[str, int]:
-        return {"hidden_size": self.config.get_text_config().hidden_size, "sites": len(self._sublayer_sites())}
+        return {"hidden_size": self.config.get_text_config().hidden_size, "sites": len(self.sublayer_sites)}
 
     @classmethod
     def load(cls, model_name_or_path: str, **kwargs: Any) -> AdaptedTransformer:  # type: ignore[override]
@@ -196,10 +200,15 @@ class AdaptedTransformer(Transformer):
 
 def adapted(path: Path) -> SentenceTransformer:
     """Open a saved model with an ``AdaptedTransformer`` in place of its Transformer; its adapters, if any, are kept."""
+    return opened(path, AdaptedTransformer)
+
+
+def opened(path: Path, kind: type[Transformer]) -> SentenceTransformer:
+    """Open a saved model with its first module as of one kind; everything else as it was saved."""
     model = SentenceTransformer(str(path), device="cpu", trust_remote_code=True)
     rest = list(model)[1:]
     return SentenceTransformer(
-        modules=[AdaptedTransformer.load(str(path)), *rest],
+        modules=[kind.load(str(path)), *rest],
         prompts=cast("dict[str, str]", model.prompts),
         default_prompt_name=model.default_prompt_name,
         similarity_fn_name=cast(Any, model.similarity_fn_name),
