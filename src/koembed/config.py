@@ -128,7 +128,9 @@ class Adapters(Training):
 
     trains: Literal["adapters"] = _setting("adapters", "parameters that move")  # type: ignore[assignment]
     size: Positive = _setting(256, "bottleneck width")
-    activation: Literal["gelu", "identity"] = _setting("gelu", "between the down and the up projection")
+    activation: Literal["gelu", "identity"] = _setting(
+        "identity", "between down and up; adapters of identity fold into a plain model (`koembed export`)"
+    )
     form: Literal["sequential", "parallel"] = _setting("sequential", "after each sublayer, or beside it")
     invertible: bool = _setting(False, "also an invertible adapter on the input embeddings (MAD-X)")
     fuses: list[str] = _setting([], "of a task: earlier tasks whose adapters it weighs, in place of its own adapter")
