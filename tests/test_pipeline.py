@@ -131,6 +131,17 @@ def test_a_second_run_makes_nothing_again(finished):
     assert written == {number: (config.stage(number) / "stage.json").stat().st_mtime_ns for number in range(4)}
 
 
+def test_the_report_is_written_again_from_what_was_measured(finished, capsys, tmp_path):
+    config, _ = finished
+    (config.root / "report.html").unlink()
+    console = Console(highlight=False, width=100)
+    pipeline.report(config, console)
+    assert "Spear" in capsys.readouterr().out
+    assert "<html" in (config.root / "report.html").read_text(encoding="utf-8")
+    with pytest.raises(InputError, match="nothing was measured yet; run koembed evaluate"):
+        pipeline.report(config.model_copy(update={"root": tmp_path}), console)
+
+
 def test_a_stage_moved_away_is_made_again_with_those_after_it(bert_directory, tmp_path):
     config = load_config(None, overrides(tmp_path, bert_directory))
     pipeline.make_stages(config, Console(quiet=True), 0, 2)
@@ -245,6 +256,11 @@ def test_settings_that_changed_are_not_passed_over_in_silence(bert_directory, tm
     assert "was made with stage1.objectives.alignment=0.3" in capsys.readouterr().out
     pipeline.make_stages(other, Console(quiet=True), 1, 1, fresh=True)
     pipeline.make_stages(other, Console(quiet=True), 0, 1)
+    notes = json.loads((file := other.stage(1) / "stage.json").read_text())
+    notes["settings"]["stage1"]["patience"] = 3
+    file.write_text(json.dumps(notes))
+    with pytest.raises(InputError, match="was made by another version of koembed"):
+        pipeline.make_stages(other, Console(quiet=True), 0, 1)
 
 
 def test_what_is_measured_on_other_sentences_is_measured_again(bert_directory, tmp_path):

@@ -1,4 +1,4 @@
-"""The command line: ``koembed run | expand | train | evaluate | export | tune | inspect | data``."""
+"""The command line: ``koembed run | expand | train | evaluate | report | export | tune | inspect | data``."""
 
 from __future__ import annotations
 
@@ -85,6 +85,15 @@ def evaluate(
     from koembed.config import load_config
 
     pipeline.evaluate(load_config(config, overrides), console(), fresh)
+
+
+@app.command()
+def report(overrides: Overrides = None, config: ConfigOption = None) -> None:
+    """The table and report.html again, from what was measured last."""
+    from koembed import pipeline
+    from koembed.config import load_config
+
+    pipeline.report(load_config(config, overrides), console())
 
 
 @app.command()

@@ -13,6 +13,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 from accelerate import PartialState
+from pydantic import ValidationError
 from rich.console import Console
 
 from koembed.adapters.model import AdaptedTransformer, adapted
@@ -134,10 +135,14 @@ def stage_id(config: Config, number: int) -> str:
 
 def changed(config: Config, number: int) -> str | None:
     """What a stage that is done was made with and the config has otherwise, in words; None where nothing is."""
-    now = config.made_from(number)
-    made = Config.model_validate(read_json(config.stage(number) / STAGE_FILE).get("settings", now)).made_from(number)
+    now, where = config.made_from(number), f"stage {number}, in {config.stage(number)},"
+    noted = read_json(config.stage(number) / STAGE_FILE).get("settings", now)
+    try:
+        made = Config.model_validate(noted).made_from(number)  # settings that are newer than it get their defaults
+    except ValidationError:
+        return f"{where} was made by another version of koembed, with settings that this one does not have"
     for key, old, new in differences(made, now):
-        return f"stage {number}, in {config.stage(number)}, was made with {key}={old}, now it is {new}"
+        return f"{where} was made with {key}={old}, now it is {new}"
     return None
 
 
@@ -157,7 +162,7 @@ def evaluate(config: Config, console: Console, fresh: bool = False) -> dict[str,
             "bootstrap": settings.bootstrap,
             "model": config.model.model_dump(mode="json"),
         }
-        known = {} if fresh else known_results(config.root / "results.json", how)
+        known = {} if fresh else known_results(results_file(config), how)
         shop = Workshop(config, console)
         stages: list[dict[str, Any]] = []
         for number in range(-1, len(STAGES)):
@@ -178,11 +183,29 @@ def evaluate(config: Config, console: Console, fresh: bool = False) -> dict[str,
             logger.info("%s %s", stages[-1]["name"], json.dumps(single))
         results = {"settings": how, "stages": stages}
     if PartialState().is_main_process:
-        write_json(config.root / "results.json", results)
-        write_report(config.root / "report.html", config, results)
-        print_table(results, console)
-        console.print(f"results: {config.root / 'results.json'}   report: {config.root / 'report.html'}")
+        write_json(results_file(config), results)
+        report(config, console)
     return results
+
+
+def results_file(config: Config) -> Path:
+    """Where the evaluation writes what it measured."""
+    return config.root / "results.json"
+
+
+def report(config: Config, console: Console) -> None:
+    """Write report.html from what was measured last, and print the table.
+
+    Raises:
+        InputError: nothing was measured yet.
+    """
+    file = results_file(config)
+    if not file.exists():
+        raise InputError(f"{file}: nothing was measured yet; run koembed evaluate first")
+    results = read_json(file)
+    write_report(config.root / "report.html", config, results)
+    print_table(results, console)
+    console.print(f"results: {file}   report: {config.root / 'report.html'}")
 
 
 def known_results(file: Path, how: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -200,7 +223,7 @@ def export(config: Config, console: Console, number: int) -> list[Path]:
     """
     if not is_done(config, number):
         raise InputError(f"{config.stage(number)}: no finished stage {number} to export; run it first")
-    measured = read_json(file)["stages"] if (file := config.root / "results.json").exists() else []
+    measured = read_json(file)["stages"] if (file := results_file(config)).exists() else []
     model = adapted(config.stage(number))
     written: list[Path] = []
     tasks: list[str | None] = [*cast(AdaptedTransformer, model[0]).tasks]
