@@ -18,6 +18,7 @@ from koembed.vocab import bpe, counting
 from koembed.vocab.bpe import (
     FREQUENCY,
     HAS_HANGUL,
+    LETTERS,
     Pair,
     compression,
     count_pretokens,
@@ -326,6 +327,14 @@ def test_a_merge_may_lead_to_a_token_of_the_base_and_never_moves_one_of_its_merg
     learned = learn_bpe(base, ["가나다라"] * 3, 5)
     assert learned == Learned([], [], [("가", "나다")])
     assert graft_bpe(base, learned).encode("가나다라").tokens == ["가나다라"]
+
+
+def test_a_token_that_no_bytes_spell_has_no_text():
+    """Some vocabularies hold such tokens, which nothing is ever cut into."""
+    tokenizer = Tokenizer(BPE(vocab={LETTERS[0x61]: 0, "of the": 1}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    read = read_base(tokenizer)
+    assert [read.text(token) for token in (LETTERS[0x61], "of the")] == ["a", ""]
 
 
 def test_bpe_with_word_end_marks_is_refused():
