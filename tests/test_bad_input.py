@@ -30,7 +30,8 @@ def copy(bert_directory: Path, tmp_path: Path) -> Path:
 def arguments(copy: Path, tmp_path: Path) -> list[str]:
     """Stage 0 of a small run on that model."""
     (tmp_path / "texts.txt").write_text("\n".join(KOREAN * 2), encoding="utf-8")
-    small = ["vocab.size=30", "vocab.words=0", "vocab.initializer=mean", "data.bitext=[]", "data.pairs=[]"]
+    small = ["vocab.size=30", "vocab.words=0", "vocab.initializer=mean", "data.pairs=[]"]
+    small += [f"data.{name}=[]" for name in ("bitext", "bitext_select", "bitext_test")]
     return [
         "expand",
         f"root={tmp_path / 'run'}",

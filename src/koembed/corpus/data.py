@@ -82,8 +82,10 @@ def held_out_texts(config: Config) -> Iterable[str]:
             yield from (pair.sentence1, pair.sentence2)
     for probe in kopairs.probes():
         yield from (probe.base, probe.should_stay_close, probe.should_move_away)
-    for translation in load_bitext(data.bitext_select, "select") + load_bitext(data.bitext_test, "test"):
-        yield from translation
+    translations: dict[packages.Split, list[str]] = {"select": data.bitext_select, "test": data.bitext_test}
+    for split, sources in translations.items():
+        for translation in load_bitext(sources, split) if sources else ():
+            yield from translation
     for source in [*data.pairs_select, *map(str, evaluation.sts)]:
         for first, second, _ in load_sts(source):
             yield from (first, second)
