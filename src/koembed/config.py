@@ -138,9 +138,11 @@ class Adapters(Training):
 
 
 class Stage3(Section):
-    language: Adapters = Adapters(objectives={"distillation": 1.0}, max_examples=5_000, teachers=[E5])
+    language: Adapters = Adapters(objectives={"distillation": 1.0}, max_examples=5_000, batch_size=32, teachers=[E5])
     tasks: dict[str, Adapters] = {
-        "sts": Adapters(objectives={"cosine": 0.5, "distillation": 0.5}, max_examples=4_000, epochs=2, teachers=[E5]),
+        "sts": Adapters(
+            objectives={"cosine": 0.5, "distillation": 0.5}, max_examples=4_000, epochs=2, batch_size=32, teachers=[E5]
+        ),
         "retrieval": Adapters(
             objectives={"distillation": 0.5, "translation": 0.3, "span": 0.2}, max_examples=6_000, teachers=[E5]
         ),
@@ -193,7 +195,7 @@ class Config(Section):
         teachers=[E5],
     )
     stage2: Adapters = Adapters(
-        objectives={"cosine": 0.66, "distillation": 0.34}, max_examples=3_000, epochs=3, teachers=[E5]
+        objectives={"cosine": 0.66, "distillation": 0.34}, max_examples=3_000, epochs=3, batch_size=32, teachers=[E5]
     )
     stage3: Stage3 = Stage3()
     gate: Gate = Gate()
