@@ -46,13 +46,13 @@ MACHINE_TRANSLATED = {"docs_dotnet", "docs_powershell"}
 TECHNICAL = {"python", "powershell", "react", "tldr", "fastapi"}
 MONTHS = {"test": {"2019-07"}, "select": {"2019-04"}, "train": {"2017-08", "2019-05", "2019-06"}}
 SELECT = 1_000  # of the scored train pairs, held out for the gate
+OLD_ADAPTERS = {"stage2": "3e-5", "stage3.language": "3e-4", "stage3.tasks.sts": "3e-4"}  # and their learning rates
 OLD_RECIPE = [  # of the first version: SimCSE alone, on adapters
-    "stage2.objectives={simcse: 1}",
-    "stage2.learning_rate=3e-5",
-    "stage3.language.objectives={simcse: 1}",
-    "stage3.language.learning_rate=3e-4",
-    "stage3.tasks.sts.objectives={simcse: 1}",
-    "stage3.tasks.sts.learning_rate=3e-4",
+    *(
+        f"{adapter}.{setting}"
+        for adapter, rate in OLD_ADAPTERS.items()
+        for setting in ("objectives={simcse: 1}", f"learning_rate={rate}", "activation=gelu", "batch_size=64")
+    ),
     "evaluation.passages=[]",  # it had no task for them
 ]
 

@@ -96,7 +96,7 @@ class Training(Section):
     matryoshka: list[Positive] = _setting([], "smaller dimensions that every objective is trained at too")
     teachers: list[str] = _setting([], "whose similarities `distillation` learns; empty: vocab.semantic_space")
     dropout: Annotated[float, Field(ge=0, lt=1)] = _setting(0.1, "dropout forced on models that have none")
-    bf16: bool = _setting(True, "bf16 autocast where the machine has it; weights stay float32")
+    bf16: bool = _setting(True, "bf16 autocast where it is faster; weights stay float32")
     save_steps: Positive = _setting(500, "optimizer steps between resumable checkpoints")
 
     @field_validator("objectives")

@@ -12,6 +12,7 @@ from sentence_transformers import SentenceTransformer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from conftest import KOREAN
+from koembed import models
 from koembed.config import Training
 from koembed.models import backbone
 from koembed.training import engine
@@ -73,6 +74,14 @@ def test_a_trained_model_computes_in_float32(bert_directory, tmp_path, bf16):
         fit(model, tmp_path / part, bf16=bf16)
     model.load_state_dict(before)
     np.testing.assert_array_equal(model.encode(KOREAN), vectors)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is not timed")
+@pytest.mark.parametrize(("of_bf16", "chosen"), [(0.5, True), (2.0, False)])
+def test_bf16_is_taken_where_it_is_faster(monkeypatch, of_bf16, chosen):
+    seconds = {torch.float32: 1.0, torch.bfloat16: of_bf16}
+    monkeypatch.setattr(models, "_seconds_of_products", seconds.__getitem__)
+    assert models.has_bf16.__wrapped__() is chosen
 
 
 def test_every_training_of_a_model_is_autocast(bert_directory, tmp_path, monkeypatch):
@@ -172,13 +181,6 @@ def test_a_checkpoint_whose_writing_was_cut_short_is_passed_over(tmp_path):
         (tmp_path / f"checkpoint-{number}" / name).touch()
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
     assert last_checkpoint(tmp_path / "none") is None
-
-
-def test_other_settings_start_afresh(bert_directory, tmp_path):
-    models = [SentenceTransformer(str(bert_directory), device="cpu") for _ in range(2)]
-    for model, rate in zip(models, (0.01, 0.02), strict=True):
-        fit(model, tmp_path, learning_rate=rate, batch_size=4)
-    assert changed(snapshot(models[0]), models[1])
 
 
 def test_off_a_terminal_a_training_prints_one_line(bert_directory, tmp_path):

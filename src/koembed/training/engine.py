@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import time
@@ -57,13 +56,12 @@ def train(
     """Train what ``model`` leaves unfrozen, in place.
 
     Each batch holds examples of one objective; objectives take turns in proportion to their examples. Weights stay
-    float32, the arithmetic is autocast to bf16 where the machine has it: AdamW's small updates would round away in
+    float32, the arithmetic is autocast to bf16 where that is faster: AdamW's small updates would round away in
     bf16. No weight decay: it would shrink rows that receive no gradient.
 
     Args:
-        directory: checkpoints are kept below it; a run that was killed continues from the newest of the same settings.
+        directory: checkpoints are kept in it; a run that was killed continues from the newest.
     """
-    directory = directory / digest(settings, seed)
     on_gpu = torch.cuda.is_available()
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(directory),
@@ -147,11 +145,6 @@ class Trainer(SentenceTransformerTrainer):
         with torch.no_grad():
             for place, weight in self._trained().items():
                 weight.copy_(saved[place])
-
-
-def digest(settings: Training, seed: int) -> str:
-    """A name for a training's settings: what was trained otherwise must not be continued."""
-    return hashlib.sha256(f"{settings.model_dump_json()} {seed}".encode()).hexdigest()[:12]
 
 
 @contextmanager

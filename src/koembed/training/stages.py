@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 from collections.abc import Callable
@@ -216,7 +217,13 @@ def fit(shop: Workshop, model: SentenceTransformer, settings: Training, label: s
     objectives = build_objectives(shop, model, settings, label, directory)
     for name, objective in objectives.items():
         logger.info("%s: %s with %d examples", label, name, len(objective.dataset))
+    directory = directory / digest(settings, shop.config.seed, shop.corpus)
     train(model, objectives, settings, directory, label, shop.config.seed, shop.console)
+
+
+def digest(settings: Training, seed: int, corpus: Corpus) -> str:
+    """A name for a training's settings and data: what was trained otherwise must not be continued."""
+    return hashlib.sha256(f"{settings.model_dump_json()} {seed} {corpus}".encode()).hexdigest()[:12]
 
 
 def build_objectives(
