@@ -31,7 +31,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from koembed import pipeline
 from koembed.adapters.model import adapted
-from koembed.cli import quiet_libraries
+from koembed.cli import keep_freed_memory, quiet_libraries
 from koembed.config import Config, load_config
 from koembed.corpus.data import load_bitext, load_passages
 from koembed.evaluation.metrics import ndcg, relevance
@@ -179,6 +179,7 @@ def main() -> None:
     if "KOEMBED_DATA" not in os.environ:
         parser.error("set KOEMBED_DATA to the directory of the public data")
     quiet_libraries()
+    keep_freed_memory()
     root, console = arguments.root, Console(highlight=False)
     prepare(Path(os.environ["KOEMBED_DATA"]), root / "data")
     climbed = {base: climb(base, root, arguments.overrides, console) for base in arguments.bases}
