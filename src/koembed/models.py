@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -97,6 +98,24 @@ def teacher_vectors(model: SentenceTransformer, texts: list[str]) -> NDArray[np.
     with in_bf16(model):
         vectors = model.encode(texts, show_progress_bar=False, convert_to_tensor=True)
     return nn.functional.normalize(vectors.float(), dim=1).cpu().numpy()
+
+
+def as_read(model: SentenceTransformer, texts: list[str], max_length: int) -> list[str]:
+    """The texts as far as a model reads them in ``max_length`` tokens, its prompt among them.
+
+    What it reads to the end comes back as it is.
+    """
+    prompt = model.prompts.get(model.default_prompt_name or "", "")
+
+    def read(some: list[str]) -> Iterator[str]:
+        prompted = [prompt + text for text in some]
+        found = model.tokenizer(prompted, truncation=True, max_length=max_length, return_offsets_mapping=True)
+        for text, ids, places in zip(some, found["input_ids"], found["offset_mapping"], strict=True):
+            end = max(end for _, end in places) - len(prompt)
+            yield text if len(ids) < max_length else text[:end]
+
+    chunks = range(0, len(texts), 1_000)  # what is cut off is in memory too while a chunk is read
+    return [text for chunk in chunks for text in read(texts[chunk : chunk + 1_000])]
 
 
 def transformer(model: SentenceTransformer) -> Transformer:

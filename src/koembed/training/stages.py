@@ -29,7 +29,7 @@ from koembed.corpus.data import (
     load_words,
     locate_model,
 )
-from koembed.models import backbone, layer_count, open_model, teacher_vectors
+from koembed.models import as_read, backbone, layer_count, open_model, teacher_vectors
 from koembed.storage import STAGE_FILE, read_json
 from koembed.training.engine import train
 from koembed.training.gate import Interpolation, Judge, Purpose, Scores, Verdict, choose, snapshot
@@ -232,7 +232,13 @@ def build_objectives(
     """Each objective with its share of ``max_examples``; mined negatives are kept in the directory.
 
     The label has its part in the seed: with one seed for all, a stage would be taught the examples of the stage before.
+    Teachers read a text as far as the student does: nobody is to know from its beginning what its end says.
     """
+
+    def as_student_reads(encoder: Encoder) -> Encoder:
+        return lambda texts: encoder(as_read(model, texts, settings.max_length))
+
+    teachers = [shop.teacher(name) for name in settings.teachers or [shop.config.vocab.semantic_space]]
     shares, total = settings.objectives, sum(settings.objectives.values())
     rng = random.Random(f"{shop.config.seed} {label}")
     return {
@@ -241,8 +247,8 @@ def build_objectives(
             Context(
                 model=model,
                 corpus=shop.corpus,
-                teach=shop.teach,
-                teachers=[shop.teacher(each) for each in settings.teachers or [shop.config.vocab.semantic_space]],
+                teach=as_student_reads(shop.teach),
+                teachers=list(map(as_student_reads, teachers)),
                 settings=settings,
                 examples=round(settings.max_examples * share / total),
                 rng=rng,
