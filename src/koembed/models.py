@@ -105,7 +105,7 @@ def as_read(model: SentenceTransformer, texts: list[str], max_length: int) -> li
 
     What it reads to the end comes back as it is.
     """
-    prompt = model.prompts.get(model.default_prompt_name or "", "")
+    prompt = model.prompts.get(model.default_prompt_name or "") or ""
 
     def read(some: list[str]) -> Iterator[str]:
         prompted = [prompt + text for text in some]
