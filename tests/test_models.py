@@ -39,3 +39,10 @@ def test_a_prompt_takes_its_place(model):
     model.default_prompt_name = None
     assert text.startswith(prompted[0]) and len(prompted[0]) < len(bare) < len(text)
     assert prompted[1] == KOREAN[0][:3]
+
+
+def test_a_prompt_that_takes_all_the_room_leaves_none(model):
+    model.prompts["default"], model.default_prompt_name = " ".join(KOREAN), "default"
+    read = as_read(model, [KOREAN[0], ""], 5)
+    model.default_prompt_name = None
+    assert read == ["", ""]

@@ -111,8 +111,8 @@ def as_read(model: SentenceTransformer, texts: list[str], max_length: int) -> li
         prompted = [prompt + text for text in some]
         found = model.tokenizer(prompted, truncation=True, max_length=max_length, return_offsets_mapping=True)
         for text, ids, places in zip(some, found["input_ids"], found["offset_mapping"], strict=True):
-            end = max(end for _, end in places) - len(prompt)
-            yield text if len(ids) < max_length else text[:end]
+            end = max([len(prompt), *(end for _, end in places)])  # a prompt may take all the room, a text be empty
+            yield text if len(ids) < max_length else text[: end - len(prompt)]
 
     chunks = range(0, len(texts), 1_000)  # what is cut off is in memory too while a chunk is read
     return [text for chunk in chunks for text in read(texts[chunk : chunk + 1_000])]

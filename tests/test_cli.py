@@ -1,0 +1,28 @@
+"""What the command line sets for its process."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+REUSE = """
+import resource
+import torch
+from koembed.cli import keep_freed_memory
+
+keep_freed_memory()
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.empty(2**24).zero_()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep freed memory")
+def test_a_freed_buffer_is_used_again():
+    """64 MB are 16,384 pages."""
+    found = subprocess.run([sys.executable, "-c", REUSE], capture_output=True, text=True, check=True)
+    assert int(found.stdout) < 1_000
