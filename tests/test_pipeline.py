@@ -15,8 +15,9 @@ from sentence_transformers import SentenceTransformer
 
 from conftest import ENGLISH, KOREAN, PAIRS
 from koembed import pipeline
-from koembed.config import Adapters, Config, load_config
+from koembed.config import Adapters, Config, Training, load_config
 from koembed.errors import InputError
+from koembed.models import as_read
 from koembed.training.stages import Workshop, build_objectives
 
 SMALL = [
@@ -115,6 +116,21 @@ def test_stages_learn_from_other_examples_each_always_from_its_own(finished, tmp
 
     assert sentences("stage 2") == sentences("stage 2")
     assert len(set(sentences("stage 2")) & set(sentences("stage 3 sts"))) < 8
+
+
+def test_teachers_read_as_far_as_the_student(finished, tmp_path, monkeypatch):
+    config, _ = finished
+    seen: list[str] = []
+
+    def teach(shop: Workshop, texts: list[str]) -> np.ndarray:
+        seen.extend(texts)
+        return np.zeros((len(texts), 32), np.float32)
+
+    monkeypatch.setattr(Workshop, "teach", teach)
+    shop, model = Workshop(config, Console(quiet=True)), SentenceTransformer(str(config.stage(0)), device="cpu")
+    settings = Training(objectives={"healing": 1.0}, max_examples=32, max_length=4)
+    learned = build_objectives(shop, model, settings, "stage 1", tmp_path)["healing"].dataset["ko"][:]
+    assert seen == as_read(model, learned, 4) != learned
 
 
 def test_logs_have_the_names_of_the_first_version(finished):
