@@ -20,7 +20,7 @@ from sentence_transformers import SentenceTransformer
 
 from koembed.corpus.data import locate_model
 from koembed.models import in_bf16, open_model
-from koembed.training.engine import fused_attention
+from koembed.training.dropout import fused_attention
 
 TOKENS, LENGTHS, REPEATS = 4_096, (32, 64, 128, 256, 512), 3
 

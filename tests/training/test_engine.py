@@ -18,8 +18,6 @@ from koembed.models import backbone
 from koembed.training import engine
 from koembed.training.engine import (
     LengthGroupedBatchSampler,
-    forced_dropout,
-    fused_attention,
     last_checkpoint,
     train,
 )
@@ -96,53 +94,6 @@ def test_every_training_of_a_model_is_autocast(bert_directory, tmp_path, monkeyp
         fit(model, tmp_path / part)
         assert set(kinds) == {torch.bfloat16}
     handle.remove()
-
-
-def test_dropout_is_forced_where_there_is_none(qwen3_directory):
-    """SimCSE on Qwen3 learned nothing in the first version: both views were equal."""
-    model = SentenceTransformer(str(qwen3_directory), device="cpu").train()
-    features = model.preprocess(KOREAN)
-
-    def view() -> torch.Tensor:
-        return model(dict(features))["sentence_embedding"].detach()
-
-    assert torch.equal(view(), view())
-    with forced_dropout(model, 0.1):
-        assert not torch.equal(view(), view())
-        model.eval()
-        assert torch.equal(view(), view())
-        model.train()
-    assert torch.equal(view(), view())
-
-
-def test_own_dropout_is_left_alone(bert_directory):
-    model = SentenceTransformer(str(bert_directory), device="cpu")
-    with forced_dropout(model, 0.1):
-        assert not any(module._forward_hooks for module in model.modules())
-
-
-def test_attention_drops_nothing_where_it_is_fused(bert_directory):
-    model = SentenceTransformer(str(bert_directory), device="cpu").train()
-    dropouts = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Dropout)}
-    for name, dropout in dropouts.items():
-        dropout.p = 0.5 if name.endswith("self.dropout") else 0.0
-    features = model.preprocess(KOREAN[:4])
-
-    def views_agree() -> bool:
-        first, second = (model(dict(features))["sentence_embedding"] for _ in range(2))
-        return torch.equal(first, second)
-
-    assert not views_agree()
-    with fused_attention(model):
-        assert views_agree()
-    assert not views_agree()
-
-
-def test_other_dropout_stays_where_attention_is_fused(bert_directory):
-    model = SentenceTransformer(str(bert_directory), device="cpu")
-    with fused_attention(model):
-        off = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Dropout) and not module.p}
-    assert off and all(name.endswith("attention.self.dropout") for name in off)
 
 
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=300), st.integers(1, 17), st.integers(0, 3))

@@ -6,7 +6,6 @@ import logging
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,20 +25,15 @@ from sentence_transformers.sentence_transformer.training_args import MultiDatase
 from torch import Tensor, nn
 from transformers import PrinterCallback, TrainerCallback
 
-from koembed.adapters.structure import sublayers
 from koembed.config import Training
-from koembed.models import backbone, has_bf16, layer_count
+from koembed.models import backbone, has_bf16
+from koembed.training.dropout import dropout
 from koembed.training.objectives import Objective
 
 logger = logging.getLogger(__name__)
 
 # Batches whose texts are sorted by length together: enough to pad little, few enough to stay random.
 SORTED_BATCHES = 50
-
-# Tokens above which attention goes without dropout of its own. Dropout needs the matrix of all pairs of tokens, which
-# fused attention never forms: with it a step costs 1.2 times as much at 128 tokens, 2.1 times at 256 and 3.1 times at
-# 512 (benchmarks/attention_dropout.py).
-LONG = 64
 
 WEIGHTS = "trained.safetensors"  # in a checkpoint
 
@@ -97,14 +91,11 @@ def train(
         callbacks=[ProgressBar(label, console)],
     )
     trainer.remove_callback(PrinterCallback)
-    needs_dropout = any(objective.needs_dropout for objective in objectives.values())
     checkpoint = last_checkpoint(directory)
     whole_length = model.max_seq_length
     model.max_seq_length = min(settings.max_length, whole_length or settings.max_length)
-    with (
-        forced_dropout(model, settings.dropout if needs_dropout else 0.0),
-        fused_attention(model) if model.max_seq_length > LONG else nullcontext(),
-    ):
+    needs_dropout = any(objective.needs_dropout for objective in objectives.values())
+    with dropout(model, settings.dropout if needs_dropout else 0.0):
         trainer.train(resume_from_checkpoint=checkpoint)
     # Accelerate leaves the autocast around the model's forward, which would go on in bf16. It also leaves a mark that
     # the model is prepared, and the next training of the same model would go without the autocast.
@@ -145,53 +136,6 @@ class Trainer(SentenceTransformerTrainer):
         with torch.no_grad():
             for place, weight in self._trained().items():
                 weight.copy_(saved[place])
-
-
-@contextmanager
-def forced_dropout(model: SentenceTransformer, probability: float) -> Iterator[None]:
-    """Drop sublayer outputs while training, on models that have no dropout of their own (Qwen3, Llama, Gemma).
-
-    With probability 0, or on a model whose own dropout is on, nothing changes.
-    """
-    own = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
-    hooks = []
-    if probability and not own:
-
-        def drop(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-            return nn.functional.dropout(output, probability, training=module.training)
-
-        for sublayer in sublayers(backbone(model), layer_count(backbone(model).config)):
-            hooks.append(sublayer.exit.register_forward_hook(drop))
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@contextmanager
-def fused_attention(model: SentenceTransformer) -> Iterator[None]:
-    """No dropout of attention weights within; that of sublayer outputs stays on.
-
-    Its module lies beside the query map, the entry of attention, in BERT, XLM-R, MPNet and DistilBERT. Decoders have a
-    rate in its place, 0 as published.
-    """
-    network = backbone(model)
-    queries = {sublayer.entry for sublayer in sublayers(network, layer_count(network.config))[::2]}
-    probabilities = {
-        child: child.p
-        for module in network.modules()
-        if queries.intersection(module.children())
-        for child in module.children()
-        if isinstance(child, nn.Dropout)
-    }
-    for dropout in probabilities:
-        dropout.p = 0.0
-    try:
-        yield
-    finally:
-        for dropout, probability in probabilities.items():
-            dropout.p = probability
 
 
 def embedding_rate(model: SentenceTransformer, rate: float | None) -> dict[str, float]:

@@ -1,0 +1,103 @@
+"""Dropout while a model trains: forced on where there is none, left out of attention, and its masks made cheap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+
+from koembed.adapters.structure import sublayers
+from koembed.models import backbone, layer_count
+
+BITS = 16  # of chance that decide over one element: the probability is met to 8e-6
+
+
+@contextmanager
+def dropout(model: SentenceTransformer, forced: float) -> Iterator[None]:
+    """A model's dropout as it trains: of sublayer outputs, ``forced`` where there is none, and none of attention."""
+    with forced_dropout(model, forced), cheap_masks(model), fused_attention(model):
+        yield
+
+
+def drop(x: Tensor, probability: float) -> Tensor:
+    """Elements 0 with the probability, the others divided by 1 - probability; any shape, dtype and device.
+
+    On a CPU torch draws a mask of Bernoulli variables at 12 ns each on one thread, more than a narrow layer's products
+    take. Here 64 random bits decide over four elements: 0.3 of the time, forward and backward (benchmarks/dropout.py).
+
+    Source: Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting".
+    """
+    if x.device.type != "cpu":
+        return nn.functional.dropout(x, probability)
+    words = torch.empty(-(-x.numel() * BITS // 64), dtype=torch.int64).random_(-(2**63), None)
+    chance = words.view(torch.int16)[: x.numel()].view(x.shape)
+    kept = chance >= round(probability * 2**BITS) - 2 ** (BITS - 1)
+    return x * kept.to(x.dtype).mul_(1 / (1 - probability))
+
+
+@contextmanager
+def cheap_masks(model: SentenceTransformer) -> Iterator[None]:
+    """The model's dropout modules drop as ``drop`` does within."""
+    modules = [module for module in model.modules() if isinstance(module, nn.Dropout)]
+
+    def forward_of(module: nn.Dropout) -> Any:
+        return lambda x: drop(x, module.p) if module.training and module.p else x
+
+    for module in modules:
+        module.forward = forward_of(module)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for module in modules:
+            del module.forward
+
+
+@contextmanager
+def forced_dropout(model: SentenceTransformer, probability: float) -> Iterator[None]:
+    """Drop sublayer outputs while training, on models that have no dropout of their own (Qwen3, Llama, Gemma).
+
+    With probability 0, or on a model whose own dropout is on, nothing changes.
+    """
+    own = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
+    hooks = []
+    if probability and not own:
+
+        def after(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+            return drop(output, probability) if module.training else output
+
+        for sublayer in sublayers(backbone(model), layer_count(backbone(model).config)):
+            hooks.append(sublayer.exit.register_forward_hook(after))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def fused_attention(model: SentenceTransformer) -> Iterator[None]:
+    """No dropout of attention weights within; that of sublayer outputs stays on.
+
+    It would need the matrix of all pairs of tokens, which fused attention never forms. Its module lies beside the query
+    map, the entry of attention, in BERT, XLM-R, MPNet and DistilBERT. Decoders have a rate in its place, 0 as published.
+    """
+    network = backbone(model)
+    queries = {sublayer.entry for sublayer in sublayers(network, layer_count(network.config))[::2]}
+    probabilities = {
+        child: child.p
+        for module in network.modules()
+        if queries.intersection(module.children())
+        for child in module.children()
+        if isinstance(child, nn.Dropout)
+    }
+    for module in probabilities:
+        module.p = 0.0
+    try:
+        yield
+    finally:
+        for module, probability in probabilities.items():
+            module.p = probability

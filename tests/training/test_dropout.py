@@ -1,0 +1,121 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sentence_transformers import SentenceTransformer
+from torch import nn
+
+from conftest import KOREAN
+from koembed.training.dropout import cheap_masks, drop, dropout, forced_dropout, fused_attention
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 7), max_size=4), st.sampled_from([torch.float32, torch.bfloat16, torch.float64]))
+def test_an_element_is_dropped_or_scaled_up(shape, dtype):
+    x = torch.full(shape, 3.0, dtype=dtype, requires_grad=True)
+    dropped = drop(x, 0.25)
+    dropped.backward(torch.ones_like(dropped))
+    assert (dropped.shape, dropped.dtype) == (x.shape, x.dtype)
+    assert {round(value, 4) for value in dropped.flatten().tolist()} <= {0.0, 4.0}
+    torch.testing.assert_close(x.grad * 3, dropped.detach())  # the same mask goes back
+
+
+@pytest.mark.parametrize("probability", [0.01, 0.1, 0.5, 0.9])
+def test_elements_are_dropped_with_the_probability_each_by_itself(probability):
+    n = 1_000_000
+    torch.manual_seed(0)
+    kept = (drop(torch.ones(n), probability) != 0).double() - (1 - probability)
+    variance = probability * (1 - probability)
+    assert abs(kept.mean()) < 4 * math.sqrt(variance / n)
+    for lag in range(1, 9):  # four elements share one random word
+        assert abs((kept[lag:] * kept[:-lag]).mean()) < 4 * variance / math.sqrt(n)
+
+
+def test_a_seed_fixes_the_mask():
+    torch.manual_seed(1)
+    first, other = drop(torch.ones(99), 0.5), drop(torch.ones(99), 0.5)
+    torch.manual_seed(1)
+    assert torch.equal(drop(torch.ones(99), 0.5), first)
+    assert not torch.equal(first, other)
+
+
+def test_a_models_own_modules_drop_the_cheap_way_while_it_trains(bert_directory, monkeypatch):
+    model = SentenceTransformer(str(bert_directory), device="cpu").train()
+    features = model.preprocess(KOREAN)
+    probabilities = []
+    monkeypatch.setattr("koembed.training.dropout.drop", lambda x, p: probabilities.append(p) or x)
+
+    def view() -> torch.Tensor:
+        return model(dict(features))["sentence_embedding"].detach()
+
+    with cheap_masks(model):
+        view()
+        assert probabilities == [0.1] * 5  # of two layers' sublayers and the embeddings
+        model.eval()
+        view()
+        assert len(probabilities) == 5
+        model.train()
+    view()
+    assert len(probabilities) == 5
+    assert all(
+        type(module).forward is nn.Dropout.forward for module in model.modules() if isinstance(module, nn.Dropout)
+    )
+
+
+def test_a_training_model_drops_outputs_and_no_attention(bert_directory):
+    model = SentenceTransformer(str(bert_directory), device="cpu")
+    attention = [module for name, module in model.named_modules() if name.endswith("attention.self.dropout")]
+    outputs = [module for name, module in model.named_modules() if name.endswith("output.dropout")]
+    with dropout(model, 0.0):
+        assert {module.p for module in attention} == {0.0}
+        assert {module.p for module in outputs} == {0.1}
+    assert {module.p for module in attention} == {0.1}
+
+
+def test_dropout_is_forced_where_there_is_none(qwen3_directory):
+    """SimCSE on Qwen3 learned nothing in the first version: both views were equal."""
+    model = SentenceTransformer(str(qwen3_directory), device="cpu").train()
+    features = model.preprocess(KOREAN)
+
+    def view() -> torch.Tensor:
+        return model(dict(features))["sentence_embedding"].detach()
+
+    assert torch.equal(view(), view())
+    with forced_dropout(model, 0.1):
+        assert not torch.equal(view(), view())
+        model.eval()
+        assert torch.equal(view(), view())
+        model.train()
+    assert torch.equal(view(), view())
+
+
+def test_own_dropout_is_left_alone(bert_directory):
+    model = SentenceTransformer(str(bert_directory), device="cpu")
+    with forced_dropout(model, 0.1):
+        assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_attention_drops_nothing_where_it_is_fused(bert_directory):
+    model = SentenceTransformer(str(bert_directory), device="cpu").train()
+    dropouts = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Dropout)}
+    for name, module in dropouts.items():
+        module.p = 0.5 if name.endswith("self.dropout") else 0.0
+    features = model.preprocess(KOREAN[:4])
+
+    def views_agree() -> bool:
+        first, second = (model(dict(features))["sentence_embedding"] for _ in range(2))
+        return torch.equal(first, second)
+
+    assert not views_agree()
+    with fused_attention(model):
+        assert views_agree()
+    assert not views_agree()
+
+
+def test_other_dropout_stays_where_attention_is_fused(bert_directory):
+    model = SentenceTransformer(str(bert_directory), device="cpu")
+    with fused_attention(model):
+        off = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Dropout) and not module.p}
+    assert off and all(name.endswith("attention.self.dropout") for name in off)
