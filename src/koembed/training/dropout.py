@@ -82,8 +82,9 @@ def forced_dropout(model: SentenceTransformer, probability: float) -> Iterator[N
 def fused_attention(model: SentenceTransformer) -> Iterator[None]:
     """No dropout of attention weights within; that of sublayer outputs stays on.
 
-    It would need the matrix of all pairs of tokens, which fused attention never forms. Its module lies beside the query
-    map, the entry of attention, in BERT, XLM-R, MPNet and DistilBERT. Decoders have a rate in its place, 0 as published.
+    It would need the matrix of all pairs of tokens, which fused attention never forms. Its module lies beside the
+    query map, the entry of attention, in BERT, XLM-R, MPNet and DistilBERT. Decoders have a rate in its place, 0 as
+    published.
     """
     network = backbone(model)
     queries = {sublayer.entry for sublayer in sublayers(network, layer_count(network.config))[::2]}
