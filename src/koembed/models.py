@@ -23,13 +23,16 @@ from koembed.errors import InputError
 from koembed.hub import cached_model, hub_answers
 
 
-def open_model(name: str | Path, max_length: int | None = None, prompt: str = "") -> SentenceTransformer:
+def open_model(
+    name: str | Path, max_length: int | None = None, prompt: str = "", document_prompt: str = ""
+) -> SentenceTransformer:
     """A sentence-transformers model from a directory or a hub id, float32, on the CPU or the process's GPU.
 
     Args:
         max_length: tokens a text is cut to, if the model has positions for as many. It may be more than the model's
             own setting: all-MiniLM cuts at 256 tokens and has 512 positions.
-        prompt: text put before every input.
+        prompt: text put before every input, save where the model has one of its own for queries or documents.
+        document_prompt: text put before documents.
 
     Raises:
         InputError: there is no model.
@@ -44,6 +47,10 @@ def open_model(name: str | Path, max_length: int | None = None, prompt: str = ""
     if prompt:
         model.prompts["default"] = prompt
         model.default_prompt_name = "default"
+        for role in ("query", "document"):
+            model.prompts[role] = model.prompts.get(role) or prompt
+    if document_prompt:
+        model.prompts["document"] = document_prompt
     return model
 
 
@@ -100,12 +107,17 @@ def teacher_vectors(model: SentenceTransformer, texts: list[str]) -> NDArray[np.
     return nn.functional.normalize(vectors.float(), dim=1).cpu().numpy()
 
 
+def default_prompt(model: SentenceTransformer) -> str:
+    """What ``encode`` puts before a text."""
+    return model.prompts.get(model.default_prompt_name or "") or ""
+
+
 def as_read(model: SentenceTransformer, texts: list[str], max_length: int) -> list[str]:
     """The texts as far as a model reads them in ``max_length`` tokens, its prompt among them.
 
     What it reads to the end comes back as it is.
     """
-    prompt = model.prompts.get(model.default_prompt_name or "") or ""
+    prompt = default_prompt(model)
 
     def read(some: list[str]) -> Iterator[str]:
         prompted = [prompt + text for text in some]

@@ -53,6 +53,18 @@ def test_new_adapters_change_nothing_at_all(model_directory, language):
     assert np.abs(model.encode(KOREAN, task="retrieval") - plain).max() == 0
 
 
+@pytest.mark.parametrize("tasks", [(), (STS,), (STS, RETRIEVAL)], ids=["no task", "sts", "retrieval too"])
+def test_queries_and_documents_run_the_retrieval_adapter_where_there_is_one(bert_directory, tasks):
+    model = with_adapters(bert_directory, LANGUAGE, *tasks)
+    for name in model[0].specs:
+        scramble(model, name)
+    expected = model.encode(KOREAN, **({"task": "retrieval"} if RETRIEVAL in tasks else {}))
+    model[0].select()
+    for encode in (model.encode_query, model.encode_document):
+        np.testing.assert_array_equal(encode(KOREAN), expected)
+    np.testing.assert_array_equal(model.encode(KOREAN, task="sts") if tasks else expected, model.encode(KOREAN))
+
+
 def test_scale_zero_is_the_stage_before_bit_for_bit(model_directory, language):
     plain = SentenceTransformer(str(model_directory), device="cpu").encode(KOREAN)
     model = with_adapters(model_directory, language)

@@ -3,9 +3,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
+from sentence_transformers import SentenceTransformer
 from sklearn.metrics import ndcg_score, roc_auc_score
 
-from koembed.evaluation.metrics import auc, bootstrap, ndcg, relevance, retrieval_accuracy, spearman
+from conftest import KOREAN
+from koembed.evaluation.metrics import (
+    auc,
+    bootstrap,
+    encode,
+    ndcg,
+    passage_ndcg,
+    relevance,
+    retrieval_accuracy,
+    spearman,
+)
 
 values = st.lists(st.integers(-5, 5).map(float), min_size=3, max_size=40)
 
@@ -63,3 +74,15 @@ def test_a_passage_that_answers_two_queries_is_found_by_both():
     vectors = {"비 오나요": [1, 0], "우산 챙길까요": [1, 0], "내일 비": [1, 0], "점심": [0, 1], "국밥": [0, 1]}
     sides = (np.array([vectors[text] for text in side], float) for side in (queries, passages))
     assert ndcg(*sides, relevant).tolist() == [1, 1, 1]
+
+
+def test_queries_and_documents_are_read_with_their_prompts(bert_directory):
+    model = SentenceTransformer(str(bert_directory), device="cpu", prompts={"query": "비가 ", "document": "문을 "})
+    for task, prompt in model.prompts.items():
+        expected = encode(model, [prompt + text for text in KOREAN])
+        np.testing.assert_allclose(encode(model, KOREAN, task=task), expected, atol=1e-6)
+    assert not np.allclose(encode(model, KOREAN), encode(model, KOREAN, task="query"), atol=1e-3)
+    pairs = list(zip(KOREAN, reversed(KOREAN), strict=True))
+    relevant, queries, passages = relevance(pairs)
+    found = ndcg(encode(model, queries, task="query"), encode(model, passages, task="document"), relevant)
+    np.testing.assert_allclose(passage_ndcg(model, pairs), found)

@@ -96,6 +96,31 @@ def test_every_training_of_a_model_is_autocast(bert_directory, tmp_path, monkeyp
     handle.remove()
 
 
+def test_queries_and_passages_are_trained_with_their_prompts(bert_directory, tmp_path):
+    model = SentenceTransformer(str(bert_directory), device="cpu", prompts={"query": "비가 ", "document": "문을 "})
+    model.prompts["default"], model.default_prompt_name = "물을 ", "default"
+    given_context = context(model, settings=Training(objectives={"passages": 1, "cosine": 1}))
+    objectives = {name: OBJECTIVES[name](given_context) for name in ("passages", "cosine")}
+    read: list[str] = []
+    handle = (
+        backbone(model)
+        .get_input_embeddings()
+        .register_forward_hook(
+            lambda module, inputs, output: read.extend(
+                model.tokenizer.batch_decode(inputs[0], skip_special_tokens=True)
+            )
+        )
+    )
+    train(model, objectives, Training(epochs=1, max_length=128), tmp_path, "test", seed=0, console=Console(quiet=True))
+    handle.remove()
+    columns = [objectives["passages"].dataset["query"], objectives["passages"].dataset["passage"]]
+    columns += [objectives["cosine"].dataset["sentence1"], objectives["cosine"].dataset["sentence2"]]
+    prompts = ("비가 ", "문을 ", "물을 ", "물을 ")
+    expected = [prompt + text for prompt, column in zip(prompts, columns, strict=True) for text in column]
+    ids = model.tokenizer(expected)["input_ids"]
+    assert sorted(read) == sorted(model.tokenizer.batch_decode(ids, skip_special_tokens=True))
+
+
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=300), st.integers(1, 17), st.integers(0, 3))
 def test_batches_hold_every_example_once(texts, batch_size, epoch):
     sampler = LengthGroupedBatchSampler(Dataset.from_dict({"text": texts}), batch_size, drop_last=False, seed=1)

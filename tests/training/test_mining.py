@@ -37,6 +37,14 @@ def wide(model: SentenceTransformer, texts: list[str]) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
+@pytest.mark.parametrize(("retrieves", "expected"), [(True, ["query", "document"]), (False, [None, None])])
+def test_negatives_of_passages_are_mined_as_queries_and_documents(model, monkeypatch, retrieves, expected):
+    tasks = []
+    monkeypatch.setattr(mining, "encode", lambda model, texts, task: tasks.append(task) or encode(model, texts))
+    mine(model, ANCHORS, POSITIVES, pool_of(PAIRS), count=3, retrieves=retrieves)
+    assert tasks == expected
+
+
 def test_negatives_are_the_nearest_that_the_rule_admits(model):
     pool = pool_of(PAIRS)
     found = mine(model, ANCHORS, POSITIVES, pool, count=3)

@@ -22,6 +22,8 @@ from koembed.models import layer_count
 
 FOLDER = "adapters"  # not the root: PEFT claims any adapter_config.json there
 
+ROLES = ("query", "document")  # the tasks that encode_query and encode_document name
+
 
 @dataclass
 class AdapterSpec:
@@ -51,7 +53,8 @@ class AdapterSpec:
 class AdaptedTransformer(Transformer):
     """A Transformer with adapters at its sublayers, composed in the order they were added.
 
-    ``model.encode(texts, task="retrieval")`` selects a task adapter; without ``task`` the first one runs.
+    ``model.encode(texts, task="retrieval")`` selects a task adapter; without ``task`` the first one runs. With
+    ``encode_query`` and ``encode_document`` the one named retrieval does, if there is one.
     The composition (language below, task above) follows MAD-X, Pfeiffer et al. 2020.
     """
 
@@ -142,6 +145,8 @@ class AdaptedTransformer(Transformer):
 
     def forward(self, features: dict[str, Any], task: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """As Transformer.forward, with ``task`` for this call only."""
+        if task in ROLES and task not in self.tasks:
+            task = "retrieval" if "retrieval" in self.tasks else None
         if task is None:
             return super().forward(features, **kwargs)
         before = self.composition.active

@@ -33,12 +33,21 @@ class Interval:
 def encode(
     model: SentenceTransformer, texts: list[str], batch_size: int = 64, task: str | None = None
 ) -> NDArray[np.float32]:
-    """float32 [texts, hidden], rows of length 1; ``task`` selects a task adapter. Equal texts are encoded once."""
+    """float32 [texts, hidden], rows of length 1. Equal texts are encoded once.
+
+    Args:
+        task: a task adapter; or "query" or "document", which have prompts of their own and the retrieval adapter.
+    """
     distinct = list(dict.fromkeys(texts))
     options: dict[str, Any] = {"normalize_embeddings": True, "show_progress_bar": False, "batch_size": batch_size}
-    if task:
-        options["task"] = task
-    vectors = model.encode(distinct, **options)
+    if task == "query":
+        vectors = model.encode_query(distinct, **options)
+    elif task == "document":
+        vectors = model.encode_document(distinct, **options)
+    else:
+        if task:
+            options["task"] = task
+        vectors = model.encode(distinct, **options)
     position = {text: row for row, text in enumerate(distinct)}
     return np.asarray(vectors, np.float32)[[position[text] for text in texts]]
 
@@ -87,14 +96,15 @@ def ndcg(queries: Floats, documents: Floats, relevant: NDArray[np.bool_], depth:
     return np.take_along_axis(relevant, order, axis=1) @ discount / best
 
 
-def passage_ndcg(
-    model: SentenceTransformer, pairs: list[tuple[str, str]], batch_size: int = 64, task: str | None = None
-) -> Floats:
-    """nDCG@10 of each distinct query of (query, passage that answers it) among all distinct passages, [queries]."""
+def passage_ndcg(model: SentenceTransformer, pairs: list[tuple[str, str]], batch_size: int = 64) -> Floats:
+    """nDCG@10 of each distinct query of (query, passage that answers it) among all distinct passages, [queries].
+
+    As ``encode_query`` and ``encode_document`` encode them: with their prompts, and the retrieval adapter if any.
+    """
     relevant, queries, passages = relevance(pairs)
     at_once = min(batch_size, PASSAGES) if model.device.type == "cpu" else batch_size
-    found = encode(model, passages, at_once, task)
-    return ndcg(encode(model, queries, batch_size, task), found, relevant)
+    found = encode(model, passages, at_once, "document")
+    return ndcg(encode(model, queries, batch_size, "query"), found, relevant)
 
 
 def relevance(pairs: list[tuple[str, str]]) -> tuple[NDArray[np.bool_], list[str], list[str]]:

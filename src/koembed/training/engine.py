@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from transformers import PrinterCallback, TrainerCallback
 
 from koembed.config import Training
-from koembed.models import backbone, has_bf16
+from koembed.models import backbone, default_prompt, has_bf16
 from koembed.training.dropout import dropout
 from koembed.training.objectives import Objective
 
@@ -75,7 +75,7 @@ def train(
         dataloader_drop_last=PartialState().num_processes > 1,
         batch_sampler=LengthGroupedBatchSampler,
         multi_dataset_batch_sampler=MultiDatasetBatchSamplers.PROPORTIONAL,
-        prompts=model.prompts.get(model.default_prompt_name) if model.default_prompt_name else None,
+        prompts={name: column_prompts(model, objective) for name, objective in objectives.items()},
         save_steps=settings.save_steps,
         save_total_limit=1,
         logging_steps=10,
@@ -136,6 +136,15 @@ class Trainer(SentenceTransformerTrainer):
         with torch.no_grad():
             for place, weight in self._trained().items():
                 weight.copy_(saved[place])
+
+
+def column_prompts(model: SentenceTransformer, objective: Objective) -> dict[str, str]:
+    """What is put before the texts of each column, as ``encode`` or its kinds for retrieval will do."""
+    columns = objective.dataset.column_names
+    if not objective.retrieves:
+        return dict.fromkeys(columns, default_prompt(model))
+    prompts = cast("dict[str, str]", model.prompts)
+    return {columns[0]: prompts["query"], **dict.fromkeys(columns[1:], prompts["document"])}
 
 
 def embedding_rate(model: SentenceTransformer, rate: float | None) -> dict[str, float]:

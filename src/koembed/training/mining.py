@@ -71,6 +71,7 @@ def mined_once(
     directory: Path,
     anchors: list[str],
     positives: list[str],
+    retrieves: bool = False,
 ) -> list[list[str]]:
     """Columns of hard negatives, ``count`` of them, a text for each anchor; none where ``count`` is 0.
 
@@ -80,6 +81,7 @@ def mined_once(
     Args:
         model: as it stands: the stage before.
         pairs: all that the corpus has, these anchors and positives among them.
+        retrieves: anchors are queries and positives the documents that answer them.
 
     Raises:
         InputError: the pairs are too few, or so many that FAISS is needed and not installed.
@@ -93,12 +95,18 @@ def mined_once(
     file = directory / f"mined-{key.hexdigest()[:12]}.json"
     with PartialState().main_process_first():
         if not file.exists():
-            write_json(file, {"columns": mine(model, anchors, positives, pool, count, seed).T.tolist()})
+            write_json(file, {"columns": mine(model, anchors, positives, pool, count, seed, retrieves).T.tolist()})
     return [[pool.texts[row] for row in column] for column in read_json(file)["columns"]]
 
 
 def mine(
-    model: SentenceTransformer, anchors: list[str], positives: list[str], pool: Pool, count: int, seed: int = 0
+    model: SentenceTransformer,
+    anchors: list[str],
+    positives: list[str],
+    pool: Pool,
+    count: int,
+    seed: int = 0,
+    retrieves: bool = False,
 ) -> Rows:
     """Rows of ``pool.texts`` for each anchor, hardest first; int64 [anchors, count].
 
@@ -114,7 +122,8 @@ def mine(
     same = [pool.same[anchor] for anchor in anchors]
     if (others := len(pool.texts) - max(map(len, same))) < count:
         raise InputError(f"hard_negatives={count}: some anchors have only {others} other texts; lower it or add pairs")
-    queries, texts = encode(model, anchors), encode(model, pool.texts)
+    tasks = ("query", "document") if retrieves else (None, None)
+    queries, texts = (encode(model, side, task=task) for side, task in zip((anchors, pool.texts), tasks, strict=True))
     own = np.einsum("ij,ij->i", queries, texts[[pool.rows[positive] for positive in positives]])
     limits = own - MARGIN * np.abs(own)
     search = nearest_exact if len(texts) <= EXACT else nearest_approximate

@@ -70,7 +70,7 @@ class Workshop:
     def open_base(self) -> SentenceTransformer:
         """A fresh copy of the base."""
         settings = self.config.model
-        model = open_model(locate_model(settings.base), settings.max_length, settings.prompt)
+        model = open_model(locate_model(settings.base), settings.max_length, settings.prompt, settings.document_prompt)
         sublayers(backbone(model), layer_count(backbone(model).config))  # what has none is refused now, not at stage 2
         return model
 
@@ -97,12 +97,12 @@ class Workshop:
         self, model: SentenceTransformer, objective: str, count: int, directory: Path
     ) -> Callable[[list[str], list[str]], list[list[str]]]:
         """Mines for an objective, among all pairs of its kind that the corpus has."""
-        corpus = self.corpus
-        pairs = corpus.passages if objective == "passages" else [triplet[:2] for triplet in corpus.triplets]
+        corpus, retrieves = self.corpus, objective == "passages"
+        pairs = corpus.passages if retrieves else [triplet[:2] for triplet in corpus.triplets]
 
         def columns(anchors: list[str], positives: list[str]) -> list[list[str]]:
             with self.console.status(f"mining {count} hard negatives for each of {len(anchors):,} pairs"):
-                return mined_once(model, pairs, count, self.config.seed, directory, anchors, positives)
+                return mined_once(model, pairs, count, self.config.seed, directory, anchors, positives, retrieves)
 
         return columns
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from koembed.adapters.model import AdaptedTransformer
 from koembed.config import Evaluation
 from koembed.corpus import kopairs
 from koembed.corpus.data import load_passages, load_sts
@@ -108,7 +107,8 @@ def measure(model: SentenceTransformer, suite: Suite) -> dict[str, Any]:
     """
     found = {name: cosines(model, pairs, suite.batch_size) for name, pairs in suite.pairs_by_set().items()}
     scores = suite.scores()
-    queries = {**_translations(model, suite), **_passages(model, suite)}
+    passages = {name: passage_ndcg(model, pairs, suite.batch_size) for name, pairs in suite.passages.items()}
+    queries = {**_translations(model, suite), **passages}
     means = {name: asdict(bootstrap(np.mean, values, resamples=suite.resamples)) for name, values in queries.items()}
     results = {**_labelled(found, suite), "passages": {name: means.pop(name) for name in suite.passages}, **means}
     ranking = {name: asdict(_ranking(found[name], scores[name], suite)) for name in scores}
@@ -148,13 +148,6 @@ def _translations(model: SentenceTransformer, suite: Suite) -> dict[str, np.ndar
     english = encode(model, [english for english, _ in suite.bitext], suite.batch_size)
     korean = encode(model, [korean for _, korean in suite.bitext], suite.batch_size)
     return {"ko_en": retrieval_accuracy(korean, english), "en_ko": retrieval_accuracy(english, korean)}
-
-
-def _passages(model: SentenceTransformer, suite: Suite) -> dict[str, np.ndarray]:
-    """nDCG@10 of each query's passage among all, with the model's retrieval adapter where it has one."""
-    module = model[0]
-    task = "retrieval" if isinstance(module, AdaptedTransformer) and "retrieval" in module.tasks else None
-    return {name: passage_ndcg(model, pairs, suite.batch_size, task) for name, pairs in suite.passages.items()}
 
 
 def _probes(model: SentenceTransformer, suite: Suite) -> dict[str, Interval]:

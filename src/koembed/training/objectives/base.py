@@ -83,8 +83,14 @@ class Context:
 
 @dataclass
 class Objective:
-    """Examples, their loss, and whether the two columns are views of one text that only dropout tells apart."""
+    """Examples and their loss.
+
+    Attributes:
+        needs_dropout: the two columns are views of one text that only dropout tells apart.
+        retrieves: the first column holds queries, the others documents, which have prompts of their own.
+    """
 
     dataset: Dataset
     loss: nn.Module
     needs_dropout: bool = False
+    retrieves: bool = False

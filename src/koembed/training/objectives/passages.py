@@ -10,7 +10,8 @@ def passages(context: Context) -> Objective:
 
     Requires: passages. Use it for retrieval: a title and its article, a question and its answer. Short sentences alone
     do not teach a model to rank passages. Set ``max_length`` to what a passage needs, and ``hard_negatives`` to 1 or
-    more once the stage before ranks well enough to find good ones.
+    more once the stage before ranks well enough to find good ones. Queries and passages are read with the model's
+    prompts for them, as ``encode_query`` and ``encode_document`` do.
 
     | column     | content                                             |
     |------------|-----------------------------------------------------|
@@ -23,4 +24,4 @@ def passages(context: Context) -> Objective:
     rows = context.sample("queries with passages (data.passages)", context.corpus.passages)
     queries, answers = (list(column) for column in zip(*rows, strict=True))
     columns = {"query": queries, "passage": answers} | context.mined(queries, answers)
-    return Objective(Dataset.from_dict(columns), context.contrastive())
+    return Objective(Dataset.from_dict(columns), context.contrastive(), retrieves=True)
