@@ -26,8 +26,8 @@ def dropout(model: SentenceTransformer, forced: float) -> Iterator[None]:
 def drop(x: Tensor, probability: float) -> Tensor:
     """Elements 0 with the probability, the others divided by 1 - probability; any shape, dtype and device.
 
-    On a CPU torch draws a mask of Bernoulli variables at 12 ns each on one thread, more than a narrow layer's products
-    take. Here 64 random bits decide over four elements: 0.3 of the time, forward and backward (benchmarks/dropout.py).
+    On a CPU torch draws a mask of Bernoulli variables at 8 to 12 ns each, on one thread. Here 64 random bits decide
+    over four elements: a third of the time, forward and backward (benchmarks/dropout.py).
 
     Source: Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting".
     """
