@@ -91,6 +91,7 @@ def qwen3_directory(wordpiece: Tokenizer, tmp_path_factory: pytest.TempPathFacto
         head_dim=16,
         intermediate_size=64,
         max_position_embeddings=128,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},  # as published; by default it is 1e4
     )
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "eos_token": "[SEP]"}
     tokenizer = PreTrainedTokenizerFast(

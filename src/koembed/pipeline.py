@@ -26,6 +26,7 @@ from koembed.evaluation.significance import gains
 from koembed.evaluation.suites.stages import load_suite, measure
 from koembed.export.fold import folded
 from koembed.export.modelcard import model_card
+from koembed.export.portable import make_portable
 from koembed.models import open_model
 from koembed.report.page import write_report
 from koembed.report.table import print_table
@@ -232,6 +233,7 @@ def export(config: Config, console: Console, number: int) -> list[Path]:
         plain = folded(model, config.stage(number), task)
         with whole_directory(place) as partial:
             plain.save(str(partial), create_model_card=False)
+            make_portable(partial)
             card = model_card(place.name, plain, config, measured[: number + 2])
             (partial / "README.md").write_text(card, encoding="utf-8")
             if place.exists():

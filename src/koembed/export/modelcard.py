@@ -21,7 +21,7 @@ tags: [sentence-transformers, sentence-similarity, feature-extraction, koembed]
 
 A sentence-embedding model for Korean, made from `{base}` by koembed (ko-embedding-expansion): an expanded
 vocabulary, then training in stages. Vectors of {dimension} numbers, texts of up to {length} tokens. It is a
-plain model: nothing of koembed is needed to open it.
+plain model: sentence-transformers opens it, from version 3 on, and nothing of koembed is needed.
 
 ```python
 from sentence_transformers import SentenceTransformer
