@@ -80,19 +80,42 @@ def test_dropout_is_forced_where_there_is_none(qwen3_directory):
     def view() -> torch.Tensor:
         return model(dict(features))["sentence_embedding"].detach()
 
-    assert torch.equal(view(), view())
+    whole = view()
+    assert torch.equal(view(), whole)
     with forced_dropout(model, 0.1):
         assert not torch.equal(view(), view())
         model.eval()
-        assert torch.equal(view(), view())
+        assert torch.equal(view(), whole)
         model.train()
-    assert torch.equal(view(), view())
+    assert torch.equal(view(), whole)
+
+
+def test_forced_views_are_as_alike_as_their_masks(qwen3_directory):
+    """Whatever the network: of two masks that keep a share of 0.9 each, E[cos] is about 0.9."""
+    model = SentenceTransformer(str(qwen3_directory), device="cpu").train()
+    features = model.preprocess(KOREAN)
+    torch.manual_seed(0)
+    with forced_dropout(model, 0.1):
+        views = [
+            (model(dict(features))["sentence_embedding"], model(dict(features))["sentence_embedding"])
+            for _ in range(64)
+        ]
+    cosines = torch.stack([(first * second).sum(1) for first, second in views])  # rows of length 1
+    assert abs(cosines.mean().item() - 0.9) < 0.02
 
 
 def test_own_dropout_is_left_alone(bert_directory):
     model = SentenceTransformer(str(bert_directory), device="cpu")
-    with forced_dropout(model, 0.1):
-        assert not any(module._forward_hooks for module in model.modules())
+    model.train()
+    features = model.preprocess(KOREAN)
+
+    def view() -> torch.Tensor:
+        torch.manual_seed(0)
+        return model(dict(features))["sentence_embedding"].detach()
+
+    own = view()
+    with forced_dropout(model, 0.9):
+        assert torch.equal(view(), own)
 
 
 def test_attention_drops_nothing_where_it_is_fused(bert_directory):

@@ -16,7 +16,7 @@ from koembed.models import backbone, layer_count
 
 @contextmanager
 def dropout(model: SentenceTransformer, forced: float) -> Iterator[None]:
-    """A model's dropout as it trains: of sublayer outputs, ``forced`` where there is none, and none of attention."""
+    """A model's dropout as it trains: none of attention, and where it has none, ``forced`` of its last states."""
     with forced_dropout(model, forced), cheap_masks(model), fused_attention(model):
         yield
 
@@ -57,24 +57,27 @@ def cheap_masks(model: SentenceTransformer) -> Iterator[None]:
 
 @contextmanager
 def forced_dropout(model: SentenceTransformer, probability: float) -> Iterator[None]:
-    """Drop sublayer outputs while training, on models that have no dropout of their own (Qwen3, Llama, Gemma).
+    """Drop elements of the token states that are pooled, on models that train without dropout (Qwen3, Llama, Gemma).
 
-    With probability 0, or on a model whose own dropout is on, nothing changes.
+    Two views of a text then have a cosine of about 1 - probability, as with BERT's own dropout. Inside the layers of a
+    network that never knew dropout it leaves nothing of the text: its few massive activations are hit, and the error
+    grows from layer to layer (docs/lab-notes.md). With probability 0, or on a model whose own dropout is on, nothing
+    changes.
+
+    Source: Gao et al. 2021, "SimCSE"; Sun et al. 2024, "Massive activations in large language models".
     """
     own = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
-    hooks = []
-    if probability and not own:
 
-        def after(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-            return drop(output, probability) if module.training else output
+    def after(module: nn.Module, inputs: Any, features: dict[str, Any]) -> dict[str, Any]:
+        if module.training and probability and not own:
+            features["token_embeddings"] = drop(features["token_embeddings"], probability)
+        return features
 
-        for sublayer in sublayers(backbone(model), layer_count(backbone(model).config)):
-            hooks.append(sublayer.exit.register_forward_hook(after))
+    hook = model[0].register_forward_hook(after)
     try:
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        hook.remove()
 
 
 @contextmanager
