@@ -59,10 +59,10 @@ def cheap_masks(model: SentenceTransformer) -> Iterator[None]:
 def forced_dropout(model: SentenceTransformer, probability: float) -> Iterator[None]:
     """Drop elements of the token states that are pooled, on models that train without dropout (Qwen3, Llama, Gemma).
 
-    Two views of a text then have a cosine of about 1 - probability, as with BERT's own dropout. Inside the layers of a
-    network that never knew dropout it leaves nothing of the text: its few massive activations are hit, and the error
-    grows from layer to layer (docs/lab-notes.md). With probability 0, or on a model whose own dropout is on, nothing
-    changes.
+    Of last-token pooling, two views of a text then have a cosine of about 1 - probability, as with BERT's own dropout;
+    of mean pooling they are nearer. Inside the layers of a network that never knew dropout it leaves nothing of the
+    text: its few massive activations are hit, and the error grows from layer to layer (docs/lab-notes.md). With
+    probability 0, or on a model whose own dropout is on, nothing changes.
 
     Source: Gao et al. 2021, "SimCSE"; Sun et al. 2024, "Massive activations in large language models".
     """
