@@ -4,7 +4,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from conftest import KOREAN, PAIRS
-from koembed.training.gate import Interpolation, Judge, Scores, choose, snapshot
+from koembed.training.gate import Interpolation, Judge, Scores, choose, snapshot, spread_pairs
 
 
 def curve(*rows: tuple[float, float, float]):
@@ -101,3 +101,17 @@ def test_the_judge_finds_the_base_unchanged(bert_directory):
     assert scores.english == pytest.approx(1)
     assert -1 <= scores.spearman <= 1
     assert 0 <= scores.auc <= 1
+
+
+def test_english_is_compared_at_all_degrees_of_similarity():
+    texts = np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
+    texts[100:110] = texts[:10] + 0.1 * texts[10:20]  # ten pairs of near copies among thousands of strangers
+    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
+    similarities = texts @ texts.T
+    first, second = spread_pairs(similarities, bands=10, most=5)
+    assert (first < second).all()
+    assert len(set(zip(first.tolist(), second.tolist(), strict=True))) == len(first)
+    everything = similarities[np.triu_indices(200, 1)]
+    edges = np.linspace(everything.min(), everything.max(), 11)
+    most = np.minimum(np.histogram(everything, edges)[0], 5)
+    assert np.histogram(similarities[first, second], edges)[0].tolist() == most.tolist()
