@@ -1,5 +1,6 @@
 import io
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from koembed.training import engine
 from koembed.training.engine import (
     LengthGroupedBatchSampler,
     last_checkpoint,
+    token_lengths,
     train,
 )
 from koembed.training.gate import snapshot
@@ -121,24 +123,52 @@ def test_queries_and_passages_are_trained_with_their_prompts(bert_directory, tmp
     assert sorted(read) == sorted(model.tokenizer.batch_decode(ids, skip_special_tokens=True))
 
 
-@given(st.lists(st.text(max_size=30), min_size=1, max_size=300), st.integers(1, 17), st.integers(0, 3))
-def test_batches_hold_every_example_once(texts, batch_size, epoch):
-    sampler = LengthGroupedBatchSampler(Dataset.from_dict({"text": texts}), batch_size, drop_last=False, seed=1)
+def grouped(lengths, batch_size: int) -> LengthGroupedBatchSampler:
+    dataset = Dataset.from_dict({"text": [""] * len(lengths)})
+    return LengthGroupedBatchSampler(dataset, torch.tensor(lengths), batch_size, drop_last=False, seed=1)
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=300), st.integers(1, 17), st.integers(0, 3))
+def test_batches_hold_every_example_once(lengths, batch_size, epoch):
+    sampler = grouped(lengths, batch_size)
     sampler.set_epoch(epoch)
     batches = list(sampler)
-    assert sorted(index for batch in batches for index in batch) == list(range(len(texts)))
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     assert len(batches) == len(sampler)
     assert max(map(len, batches)) <= batch_size
 
 
-def test_batches_hold_texts_of_about_one_length():
+def test_batches_hold_examples_of_about_one_length():
     lengths = np.random.default_rng(0).integers(1, 200, 2000)
-    dataset = Dataset.from_dict({"text": ["가" * int(length) for length in lengths]})
-    batches = list(LengthGroupedBatchSampler(dataset, 20, drop_last=False, seed=0))
+    batches = list(grouped(lengths, 20))
     padded = sum(len(batch) * max(lengths[index] for index in batch) for batch in batches)
     assert padded < 1.1 * lengths.sum()
     firsts = [lengths[batch[0]] for batch in batches]
     assert firsts != sorted(firsts)
+
+
+def test_lengths_are_the_tokens_that_the_model_reads(bert_directory):
+    model = SentenceTransformer(str(bert_directory), device="cpu")
+    model.max_seq_length = 12
+    columns = {
+        "first": ["rain", "the doctor", ""],
+        "second": ["the open window", KOREAN[0], ""],
+        "label": [1.0, 0.5, 0],
+    }
+    assert token_lengths(model, Dataset.from_dict(columns)).tolist() == [5, 12, 2]  # of two each is [CLS] and [SEP]
+
+
+def test_each_batch_of_a_training_holds_texts_of_about_as_many_tokens(bert_directory, tmp_path):
+    """Seven letters each, three tokens or fourteen: Korean is jamo to this tokenizer."""
+    model, widths = SentenceTransformer(str(bert_directory), device="cpu"), []
+    texts = ["weather", "비가 오는 날"] * 40
+    objective = OBJECTIVES["simcse"](context(model))
+    objective.dataset = Dataset.from_dict({"text": texts, "same": texts})
+    embeddings = backbone(model).get_input_embeddings()
+    handle = embeddings.register_forward_hook(lambda module, inputs, output: widths.append(inputs[0].shape[1]))
+    train(model, {"simcse": objective}, Training(batch_size=8), tmp_path, "test", seed=0, console=Console(quiet=True))
+    handle.remove()
+    assert Counter(widths) == {3: 10, 14: 10}  # two forward passes a batch
 
 
 def test_a_killed_training_continues_from_its_checkpoint(bert_directory, tmp_path):

