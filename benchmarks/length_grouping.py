@@ -26,7 +26,7 @@ from koembed.cli import keep_freed_memory, quiet_libraries
 from koembed.corpus import kopairs, packages
 from koembed.corpus.data import locate_model
 from koembed.models import in_bf16, open_model
-from koembed.training.engine import LengthGroupedBatchSampler, token_lengths
+from koembed.training.engine import LengthGroupedBatchSampler, longest
 
 EXAMPLES, BATCH, MAX_LENGTH = 1_280, 32, 48
 
@@ -61,7 +61,7 @@ def main() -> None:
     lengths: dict[str, Tensor] = {
         "random": torch.zeros(EXAMPLES, dtype=torch.long),
         "letters": letters,
-        "tokens": token_lengths(model, dataset),
+        "tokens": longest(model, dataset),
     }
     batches = {name: list(LengthGroupedBatchSampler(dataset, found, BATCH, False)) for name, found in lengths.items()}
     totals = {name: [0.0, 0] for name in lengths}

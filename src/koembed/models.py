@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +21,10 @@ from transformers import PreTrainedModel
 
 from koembed.errors import InputError
 from koembed.hub import cached_model, hub_answers
+
+# Tokens encoded at once on a CPU. Buffers of more are mapped anew for every batch and cleared page by page
+# (benchmarks/passage_batches.py).
+TOKENS_AT_ONCE = 4_096
 
 
 def open_model(
@@ -103,8 +107,47 @@ def teacher_vectors(model: SentenceTransformer, texts: list[str]) -> NDArray[np.
     (multilingual-e5-small, two cores with avx512_bf16).
     """
     with in_bf16(model):
-        vectors = model.encode(texts, show_progress_bar=False, convert_to_tensor=True)
-    return nn.functional.normalize(vectors.float(), dim=1).cpu().numpy()
+        return vectors_by_length(model, model.encode, texts)
+
+
+def vectors_by_length(
+    model: SentenceTransformer, encode: Callable[..., Any], texts: list[str], batch_size: int = 64, **options: Any
+) -> NDArray[np.float32]:
+    """The model's vectors, float32 [texts, hidden], rows of length 1, in batches of texts with about as many tokens.
+
+    sentence-transformers sorts texts by letters, which are more tokens in Korean than in English, and so pads more.
+
+    Args:
+        encode: the model's ``encode``, ``encode_query`` or ``encode_document``.
+        batch_size: texts encoded at once, at most; on a CPU fewer where they are long (``TOKENS_AT_ONCE``).
+        options: of ``encode``.
+    """
+    lengths = token_lengths(model, texts)
+    order = np.argsort(-lengths, kind="stable")
+    found: list[torch.Tensor] = []
+    done = 0
+    while done < len(order):
+        fitting = TOKENS_AT_ONCE // lengths[order[done]] if model.device.type == "cpu" else batch_size
+        rows = order[done : done + max(1, min(batch_size, fitting))]
+        batch = [texts[row] for row in rows]
+        found.append(encode(batch, batch_size=len(rows), show_progress_bar=False, convert_to_tensor=True, **options))
+        done += len(rows)
+    vectors = nn.functional.normalize(torch.cat(found).float(), dim=1).cpu().numpy()
+    return vectors[np.argsort(order)]
+
+
+def token_lengths(model: SentenceTransformer, texts: list[str]) -> NDArray[np.int64]:
+    """Tokens that the model reads of each text, 1 or more, [texts]; a prompt is not counted.
+
+    All are 1 to a model of static vectors, which pads nothing.
+    """
+    if not isinstance(model[0], Transformer):
+        return np.ones(len(texts), np.int64)
+    lengths: list[int] = []
+    for start in range(0, len(texts), 1_000):  # what is cut off is in memory too while it is read
+        some = texts[start : start + 1_000]
+        lengths += map(len, model.tokenizer(some, truncation=True, max_length=model.max_seq_length)["input_ids"])
+    return np.maximum(lengths, 1)
 
 
 def default_prompt(model: SentenceTransformer) -> str:

@@ -20,7 +20,7 @@ from koembed.training import engine
 from koembed.training.engine import (
     LengthGroupedBatchSampler,
     last_checkpoint,
-    token_lengths,
+    longest,
     train,
 )
 from koembed.training.gate import snapshot
@@ -155,7 +155,7 @@ def test_lengths_are_the_tokens_that_the_model_reads(bert_directory):
         "second": ["the open window", KOREAN[0], ""],
         "label": [1.0, 0.5, 0],
     }
-    assert token_lengths(model, Dataset.from_dict(columns)).tolist() == [5, 12, 2]  # of two each is [CLS] and [SEP]
+    assert longest(model, Dataset.from_dict(columns)).tolist() == [5, 12, 2]  # of two each is [CLS] and [SEP]
 
 
 def test_each_batch_of_a_training_holds_texts_of_about_as_many_tokens(bert_directory, tmp_path):

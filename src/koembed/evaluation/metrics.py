@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sentence_transformers import SentenceTransformer
 
-Floats = NDArray[np.floating]
+from koembed.models import vectors_by_length
 
-# Passages encoded at once on a CPU. The buffers of more are so large that glibc maps them anew for every batch
-# (benchmarks/passage_batches.py).
-PASSAGES = 8
+Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -39,17 +36,11 @@ def encode(
         task: a task adapter; or "query" or "document", which have prompts of their own and the retrieval adapter.
     """
     distinct = list(dict.fromkeys(texts))
-    options: dict[str, Any] = {"normalize_embeddings": True, "show_progress_bar": False, "batch_size": batch_size}
-    if task == "query":
-        vectors = model.encode_query(distinct, **options)
-    elif task == "document":
-        vectors = model.encode_document(distinct, **options)
-    else:
-        if task:
-            options["task"] = task
-        vectors = model.encode(distinct, **options)
+    kinds = {"query": model.encode_query, "document": model.encode_document}
+    options = {"task": task} if task and task not in kinds else {}
+    vectors = vectors_by_length(model, kinds.get(task or "", model.encode), distinct, batch_size, **options)
     position = {text: row for row, text in enumerate(distinct)}
-    return np.asarray(vectors, np.float32)[[position[text] for text in texts]]
+    return vectors[[position[text] for text in texts]]
 
 
 def cosines(model: SentenceTransformer, pairs: list[tuple[str, str]], batch_size: int = 64) -> NDArray[np.float32]:
@@ -102,8 +93,7 @@ def passage_ndcg(model: SentenceTransformer, pairs: list[tuple[str, str]], batch
     As ``encode_query`` and ``encode_document`` encode them: with their prompts, and the retrieval adapter if any.
     """
     relevant, queries, passages = relevance(pairs)
-    at_once = min(batch_size, PASSAGES) if model.device.type == "cpu" else batch_size
-    found = encode(model, passages, at_once, "document")
+    found = encode(model, passages, batch_size, "document")
     return ndcg(encode(model, queries, batch_size, "query"), found, relevant)
 
 

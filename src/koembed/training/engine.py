@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict, Value
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 from transformers import PrinterCallback, TrainerCallback
 
 from koembed.config import Training
-from koembed.models import backbone, default_prompt, has_bf16
+from koembed.models import backbone, default_prompt, has_bf16, token_lengths
 from koembed.training.dropout import dropout
 from koembed.training.objectives import Objective
 
@@ -123,7 +124,7 @@ class Trainer(SentenceTransformerTrainer):
     def get_batch_sampler(self, dataset: Dataset, *args: Any, **kwargs: Any) -> LengthGroupedBatchSampler:
         """Batches of texts that the model reads as about equally long."""
         return LengthGroupedBatchSampler(
-            dataset, token_lengths(cast(SentenceTransformer, self.model), dataset), *args, **kwargs
+            dataset, longest(cast(SentenceTransformer, self.model), dataset), *args, **kwargs
         )
 
     def _trained(self) -> dict[str, Tensor]:
@@ -159,17 +160,13 @@ def embedding_rate(model: SentenceTransformer, rate: float | None) -> dict[str, 
     return {f"{re.escape(name)}$": rate for name in names} if rate else {}
 
 
-def token_lengths(model: SentenceTransformer, dataset: Dataset) -> Tensor:
-    """Tokens that the model reads of each example's longest text, int64 [examples]; prompts are not counted.
+def longest(model: SentenceTransformer, dataset: Dataset) -> Tensor:
+    """Tokens that the model reads of each example's longest text, int64 [examples].
 
     Letters do not tell: of multilingual-e5-small's tokens a Korean one holds two letters, an English one four.
     """
-    columns = [name for name, kind in dataset.features.items() if kind == Value("string")]
-    lengths: list[int] = []
-    for rows in dataset.select_columns(columns).iter(batch_size=1_000):
-        read = [model.tokenizer(rows[name], truncation=True, max_length=model.max_seq_length) for name in columns]
-        lengths += (max(map(len, texts)) for texts in zip(*(column["input_ids"] for column in read), strict=True))
-    return torch.tensor(lengths)
+    columns = [list(dataset[name]) for name, kind in dataset.features.items() if kind == Value("string")]
+    return torch.from_numpy(np.max([token_lengths(model, column) for column in columns], axis=0))
 
 
 class LengthGroupedBatchSampler(DefaultBatchSampler):
