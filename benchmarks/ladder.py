@@ -150,7 +150,8 @@ def climb(base: str, root: Path, overrides: list[str], console: Console) -> dict
 def old_recipe(root: Path, overrides: list[str], console: Console) -> list[float]:
     """KorSTS dev of MiniLM's stages 2 and 3 by the first version's recipe, every adapter at full strength: no gate."""
     config = recipe("minilm", root, [*overrides, *OLD_RECIPE])
-    shop, scratch = Workshop(config, console), root / "old"
+    shop = Workshop(config, console)
+    scratch = root / "old" / pipeline.stage_id(config, 1)  # a killed run continues only on the stage 1 it began with
     suite = load_suite(config.evaluation, load_bitext(config.data.bitext_test, "test"))
     model = adapted(config.stage(1))
     train_adapter(shop, model, "bottleneck", config.stage2, scratch)

@@ -26,7 +26,7 @@ from koembed.training.engine import (
 from koembed.training.gate import snapshot
 from koembed.training.objectives import OBJECTIVES
 from koembed.training.trainable import train_only
-from support import context
+from support import begun_at, context, killed_at
 
 
 def fit(model: SentenceTransformer, folder, **settings) -> None:
@@ -172,13 +172,14 @@ def test_each_batch_of_a_training_holds_texts_of_about_as_many_tokens(bert_direc
 
 
 def test_a_killed_training_continues_from_its_checkpoint(bert_directory, tmp_path):
-    settings = {"batch_size": 2, "save_steps": 2}
-    model = SentenceTransformer(str(bert_directory), device="cpu")
-    fit(model, tmp_path, **settings)
-    assert list(tmp_path.rglob("checkpoint-3"))
-    resumed = SentenceTransformer(str(bert_directory), device="cpu")
-    fit(resumed, tmp_path, **settings)
-    assert changed(snapshot(model), resumed) == set()  # nothing was left to do: the last step's weights came back
+    """Killed at step 5 of 6, it goes on from 4, in its second pass, and ends as one that was left alone."""
+    settings = {"batch_size": 2, "epochs": 2, "save_steps": 2, "bf16": False}
+    whole, killed, resumed = (SentenceTransformer(str(bert_directory), device="cpu") for _ in range(3))
+    fit(whole, tmp_path / "whole", **settings)
+    killed_at(5, lambda: fit(killed, tmp_path / "killed", **settings))
+    assert begun_at(lambda: fit(resumed, tmp_path / "killed", **settings)) == 4
+    for name, value in snapshot(whole).items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=1e-6)
 
 
 def test_a_checkpoint_whose_writing_was_cut_short_is_passed_over(tmp_path):

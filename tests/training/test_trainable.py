@@ -14,7 +14,7 @@ from koembed.training.engine import train
 from koembed.training.gate import Interpolation, snapshot
 from koembed.training.objectives import OBJECTIVES
 from koembed.training.trainable import low_rank, new_rows, train_only
-from support import context
+from support import begun_at, context, killed_at
 
 SETTINGS = {"learning_rate": 0.01, "epochs": 2, "batch_size": 4, "lora_rank": 2}
 
@@ -111,9 +111,15 @@ def test_an_embedding_that_scales_does_so_when_split():
 
 @pytest.mark.parametrize("trains", ["new_rows", "lora"])
 def test_a_resumed_training_has_what_the_first_one_learned(bert_directory, tmp_path, trains):
+    """Killed at step 3 of 4, it goes on from 2."""
     first_model, first = opened(bert_directory)
-    second_model = copy.deepcopy(first_model)
-    fit(first_model, first, tmp_path, trains=trains, epochs=1)
-    fit(second_model, first, tmp_path, trains=trains, epochs=1)  # nothing is left to do
+    killed, resumed = copy.deepcopy(first_model), copy.deepcopy(first_model)
+    settings = {"trains": trains, "save_steps": 2, "bf16": False}
+    torch.manual_seed(1)  # LoRA starts at random
+    fit(first_model, first, tmp_path / "whole", **settings)
+    torch.manual_seed(1)
+    killed_at(3, lambda: fit(killed, first, tmp_path / "killed", **settings))
+    torch.manual_seed(2)
+    assert begun_at(lambda: fit(resumed, first, tmp_path / "killed", **settings)) == 2
     for name, value in snapshot(first_model).items():
-        assert torch.equal(value, second_model.state_dict()[name])
+        torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=1e-6)

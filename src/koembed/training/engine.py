@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +29,7 @@ from transformers import PrinterCallback, TrainerCallback
 
 from koembed.config import Training
 from koembed.models import backbone, default_prompt, has_bf16, token_lengths
+from koembed.training.attention import float32_attention
 from koembed.training.dropout import dropout
 from koembed.training.objectives import Objective
 
@@ -95,7 +97,8 @@ def train(
     whole_length = model.max_seq_length
     model.max_seq_length = min(settings.max_length, whole_length or settings.max_length)
     needs_dropout = any(objective.needs_dropout for objective in objectives.values())
-    with dropout(model, settings.dropout if needs_dropout else 0.0):
+    attention = float32_attention(model) if arguments.bf16 and not on_gpu else nullcontext()
+    with attention, dropout(model, settings.dropout if needs_dropout else 0.0):
         trainer.train(resume_from_checkpoint=checkpoint)
     # Accelerate leaves the autocast around the model's forward, which would go on in bf16. It also leaves a mark that
     # the model is prepared, and the next training of the same model would go without the autocast.
@@ -225,6 +228,8 @@ class ProgressBar(TrainerCallback):
             self.bar = self.progress.add_task(self.label, total=state.max_steps, loss="", rate="")
             self.progress.start()
         logger.info("%s: %d steps of %d examples", self.label, state.max_steps, args.train_batch_size)
+        if self.first:
+            logger.info("%s: continues after step %d", self.label, self.first)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:

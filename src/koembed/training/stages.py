@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 from rich.console import Console
 from sentence_transformers import SentenceTransformer
 
@@ -93,6 +94,15 @@ class Workshop:
 
         return vectors
 
+    def training(self, number: int, *below: BaseModel) -> Path:
+        """Directory of a stage's trainings that start from one model, for what an interrupted one continues from.
+
+        Args:
+            below: settings of the adapters of its own stage that they stand on, and of all else that shaped these.
+        """
+        parent = read_json(self.config.stage(number - 1) / STAGE_FILE)["id"] if number else self.config.made_from(0)
+        return self.config.training(number) / digest(parent, *(part.model_dump_json() for part in below))
+
     def miner(
         self, model: SentenceTransformer, objective: str, count: int, directory: Path
     ) -> Callable[[list[str], list[str]], list[list[str]]]:
@@ -121,7 +131,7 @@ def stage0(shop: Workshop) -> Outcome:
         shop.console.print(expansion.curve.plot(), highlight=False)
     if settings.initializer == "distill":
         with train_only(model, settings.distill, expansion.first_new_row):
-            fit(shop, model, settings.distill, "new rows", shop.config.training(0))
+            fit(shop, model, settings.distill, "new rows", shop.training(0))
     return Outcome(model, expansion.report(), expansion)
 
 
@@ -129,24 +139,26 @@ def stage1(shop: Workshop) -> Outcome:
     """SimCSE, with alignment to the base's English: new rows and body learn to work together."""
     config = shop.config
     model = open_model(config.stage(0), config.model.max_length)
-    verdict = fit_weights(shop, model, config.stage1, config.training(1))
+    verdict = fit_weights(shop, model, config.stage1, shop.training(1))
     return Outcome(model, {"gate": {"weights": verdict.as_dict()}})
 
 
 def stage2(shop: Workshop) -> Outcome:
     """Bottleneck adapters on labelled pairs; everything before them is frozen."""
     model = adapted(shop.config.stage(1))
-    verdict = fit_adapter(shop, model, "bottleneck", shop.config.stage2, shop.config.training(2))
+    verdict = fit_adapter(shop, model, "bottleneck", shop.config.stage2, shop.training(2))
     return Outcome(model, {"gate": {"bottleneck": verdict.as_dict()}})
 
 
 def stage3(shop: Workshop) -> Outcome:
     """A language adapter, then a task adapter for each task on top of it, each trained with the others frozen."""
-    settings, directory = shop.config.stage3, shop.config.training(3)
-    model = adapted(shop.config.stage(2))
-    verdicts = {"language": fit_adapter(shop, model, "language", settings.language, directory)}
-    for name, task in settings.tasks.items():
-        verdicts[name] = fit_adapter(shop, model, name, task, directory, is_task=True)
+    settings, model = shop.config.stage3, adapted(shop.config.stage(2))
+    verdicts: dict[str, Verdict] = {}
+    below: list[BaseModel] = [shop.config.gate]
+    for name, adapter in {"language": settings.language, **settings.tasks}.items():
+        directory = shop.training(3, *below)
+        verdicts[name] = fit_adapter(shop, model, name, adapter, directory, is_task=name != "language")
+        below.append(adapter)
     cast(AdaptedTransformer, model[0]).select()
     return Outcome(model, {"gate": {name: verdict.as_dict() for name, verdict in verdicts.items()}})
 
@@ -217,13 +229,13 @@ def fit(shop: Workshop, model: SentenceTransformer, settings: Training, label: s
     objectives = build_objectives(shop, model, settings, label, directory)
     for name, objective in objectives.items():
         logger.info("%s: %s with %d examples", label, name, len(objective.dataset))
-    directory = directory / digest(settings, shop.config.seed, shop.corpus)
+    directory = directory / digest(settings.model_dump_json(), shop.config.seed, shop.corpus)
     train(model, objectives, settings, directory, label, shop.config.seed, shop.console)
 
 
-def digest(settings: Training, seed: int, corpus: Corpus) -> str:
-    """A name for a training's settings and data: what was trained otherwise must not be continued."""
-    return hashlib.sha256(f"{settings.model_dump_json()} {seed} {corpus}".encode()).hexdigest()[:12]
+def digest(*parts: Any) -> str:
+    """A name for what a training starts from, its settings or its data: one of others must not be continued."""
+    return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()[:12]
 
 
 def build_objectives(
@@ -235,8 +247,10 @@ def build_objectives(
     Teachers read a text as far as the student does: nobody is to know from its beginning what its end says.
     """
 
+    length = min(settings.max_length, model.max_seq_length or settings.max_length)
+
     def as_student_reads(encoder: Encoder) -> Encoder:
-        return lambda texts: encoder(as_read(model, texts, settings.max_length))
+        return lambda texts: encoder(as_read(model, texts, length))
 
     teachers = [shop.teacher(name) for name in settings.teachers or [shop.config.vocab.semantic_space]]
     shares, total = settings.objectives, sum(settings.objectives.values())
