@@ -71,11 +71,17 @@ def bert_directory(wordpiece: Tokenizer, tmp_path_factory: pytest.TempPathFactor
         intermediate_size=64,
         max_position_embeddings=128,
     )
+    network = BertModel(config, add_pooling_layer=False)
+    return save(network, bert_tokenizer(wordpiece), "mean", tmp_path_factory.mktemp("bert"))
+
+
+def bert_tokenizer(wordpiece: Tokenizer) -> PreTrainedTokenizerFast:
+    """A tokenizer with BERT's special tokens, and no token types, which few models have."""
     special = {
         name: f"[{name[:-6].upper()}]" for name in ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
     }
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=wordpiece, model_max_length=128, **special)
-    return _save(BertModel(config, add_pooling_layer=False), tokenizer, "mean", tmp_path_factory.mktemp("bert"))
+    read = ["input_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(tokenizer_object=wordpiece, model_max_length=128, model_input_names=read, **special)
 
 
 @pytest.fixture(scope="session")
@@ -97,10 +103,11 @@ def qwen3_directory(wordpiece: Tokenizer, tmp_path_factory: pytest.TempPathFacto
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=wordpiece, model_max_length=128, padding_side="left", **special
     )
-    return _save(Qwen3Model(config), tokenizer, "lasttoken", tmp_path_factory.mktemp("qwen3"))
+    return save(Qwen3Model(config), tokenizer, "lasttoken", tmp_path_factory.mktemp("qwen3"))
 
 
-def _save(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, pooling: str, folder: Path) -> Path:
+def save(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, pooling: str, folder: Path) -> Path:
+    """A network as a sentence-transformers model, in a directory below ``folder``."""
     model.save_pretrained(folder / "transformers")
     tokenizer.save_pretrained(folder / "transformers")
     modules = [Transformer(str(folder / "transformers")), Pooling(32, pooling), Normalize()]

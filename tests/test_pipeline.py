@@ -19,6 +19,7 @@ from koembed.config import Adapters, Config, Training, load_config
 from koembed.errors import InputError
 from koembed.models import as_read
 from koembed.training.stages import Workshop, build_objectives
+from support import begun_at, killed_at
 
 SMALL = [
     "vocab.initializer=mean",
@@ -186,25 +187,46 @@ def test_a_hostile_learning_rate_ends_gated_not_worse(bert_directory, tmp_path):
 
 
 def test_a_killed_run_continues(bert_directory, tmp_path):
-    """SIGKILL in the middle of stage 1; stage 0 stays, the rest is made by the same command."""
-    arguments = [*overrides(tmp_path, bert_directory), "stage1.epochs=200", "stage1.save_steps=1000"]
+    """SIGKILL in the middle of stage 1; the same command keeps stage 0 and goes on from the checkpoint."""
+    arguments = [
+        *overrides(tmp_path, bert_directory),
+        "stage1.epochs=40",
+        "stage1.batch_size=4",
+        "stage1.save_steps=10",
+    ]
     command = [sys.executable, "-m", "koembed.cli", "run", "--to", "stage1", *arguments]
     config = load_config(None, arguments)
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    log = config.root / "logs" / "stage1_enhanced.log"
     deadline = time.monotonic() + 120
-    while not (log.exists() and "step 10" in log.read_text()):
+    while not list(config.training(1).rglob("checkpoint-*/trainer_state.json")):
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert pipeline.is_done(config, 0)
     assert not config.stage(1).exists()
     first = json.loads((config.stage(0) / "stage.json").read_text())["id"]
-    shorter = load_config(None, [*arguments, "stage1.epochs=1"])
-    pipeline.make_stages(shorter, Console(quiet=True), 0, 1)
+    assert begun_at(lambda: pipeline.make_stages(config, Console(quiet=True), 0, 1)) >= 10
     assert json.loads((config.stage(1) / "stage.json").read_text())["parent"] == first
+    assert "continues after step" in (config.root / "logs" / "stage1_enhanced.log").read_text()
+
+
+def test_a_killed_training_is_not_continued_for_another_model(bert_directory, tmp_path):
+    small = overrides(tmp_path, bert_directory)
+    distilled = [*small, "vocab.initializer=distill", "vocab.distill.batch_size=2", "vocab.distill.save_steps=1"]
+
+    def make(*changes: str) -> None:
+        pipeline.make_stages(load_config(None, [*distilled, *changes]), Console(quiet=True), 0, 0, fresh=True)
+
+    killed_at(2, make)
+    assert begun_at(lambda: make("vocab.size=50")) == 0
+    config = load_config(None, distilled)
+    shop, wider = Workshop(config, Console(quiet=True)), config.stage2.model_copy(update={"size": 4})
+    place = shop.training(1, config.stage2)
+    assert place == shop.training(1, config.stage2) != shop.training(1, wider)  # an adapter below has another shape
+    make("vocab.size=50")
+    assert place != shop.training(1, config.stage2)  # the stage before is another
 
 
 def test_two_processes_train_one_model(bert_directory, tmp_path):
@@ -293,6 +315,21 @@ def test_what_is_measured_on_other_sentences_is_measured_again(bert_directory, t
     assert pipeline.evaluate(config, Console(quiet=True))["stages"][0]["auc"] == first["stages"][0]["auc"]
 
 
+def test_a_set_named_after_training_that_was_trained_on_is_told(bert_directory, tmp_path, capsys):
+    small = overrides(tmp_path, bert_directory)
+    pipeline.make_stages(load_config(None, small), Console(quiet=True), 0, 0)
+    header, console = "sentence1\tsentence2\tscore\n", Console(highlight=False, width=400)
+    for name, sentence in {"fresh": "눈이 펑펑 내렸다", "trained": f"{KOREAN[0]} {KOREAN[0]}"}.items():
+        (tmp_path / f"{name}.tsv").write_text(
+            f"{header}{sentence}\t물을 마신다\t1\n문을 열다\t닫다\t2\n", encoding="utf-8"
+        )
+    named = ",".join(str(tmp_path / f"{name}.tsv") for name in ("sts_small", "fresh", "trained"))
+    pipeline.evaluate(load_config(None, [*small, f"evaluation.sts=[{named}]"]), console)
+    told = [line for line in capsys.readouterr().out.splitlines() if "among the training data" in line]
+    assert len(told) == 1
+    assert f"{tmp_path / 'trained.tsv'}: 1 of its sentences are" in told[0]
+
+
 def test_sets_of_one_name_are_refused(bert_directory, tmp_path):
     small = overrides(tmp_path, bert_directory)
     (tmp_path / "graded.tsv").write_text("sentence1\tsentence2\tscore\n비가 온다\t비가 내린다\t4.5\n", encoding="utf-8")
@@ -302,7 +339,10 @@ def test_sets_of_one_name_are_refused(bert_directory, tmp_path):
 
 
 def test_a_stage_is_exported_once_for_each_task(bert_directory, tmp_path, capsys):
-    config = load_config(None, overrides(tmp_path, bert_directory))
+    small = overrides(tmp_path, bert_directory)
+    rows = ["query\tpassage", *(f"{text.split()[0]}\t{text} 정말 그렇다." for text in KOREAN)]
+    (tmp_path / "passages_small.tsv").write_text("\n".join(rows), encoding="utf-8")
+    config = load_config(None, [*small, f"evaluation.passages=[{tmp_path / 'passages_small.tsv'}]"])
     with pytest.raises(InputError, match="no finished stage 3 to export; run it first"):
         pipeline.export(config, Console(quiet=True), 3)
     pipeline.run(config, Console(quiet=True))
@@ -317,5 +357,12 @@ def test_a_stage_is_exported_once_for_each_task(bert_directory, tmp_path, capsys
         card = (place / "README.md").read_text(encoding="utf-8")
         assert f"# {place.name}\n" in card
         assert "| | base | stage 0 | stage 1 | stage 2 | stage 3 |" in card
-        assert "| Spearman on sts_small | " in card
+        (similarity,) = [line for line in card.splitlines() if line.startswith("| Spearman on sts_small | ")]
+        (passages,) = [line for line in card.splitlines() if line.startswith("| nDCG@10 on passages_small | ")]
+        measured = {"sts": similarity, "retrieval": passages}
+        assert [line for line in (similarity, passages) if not line.endswith("|  |")] == [measured[task]]
+        assert f"another of its task adapters was measured, not `{task}`" in card
+    pipeline.make_stages(config, Console(quiet=True), 3, 3, fresh=True)
+    card = (pipeline.export(config, Console(quiet=True), 3)[0] / "README.md").read_text(encoding="utf-8")
+    assert "## Measured" not in card  # results.json has the stage 3 of before
     assert [place.name for place in pipeline.export(config, Console(quiet=True), 0)] == ["stage0"]

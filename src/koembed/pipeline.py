@@ -19,7 +19,7 @@ from rich.console import Console
 from koembed.adapters.model import AdaptedTransformer, adapted
 from koembed.config import Config, differences
 from koembed.corpus import kopairs
-from koembed.corpus.data import load_bitext
+from koembed.corpus.data import load_bitext, measured_texts, trained_on
 from koembed.errors import InputError
 from koembed.evaluation.metrics import encode
 from koembed.evaluation.significance import gains
@@ -95,6 +95,7 @@ def make_stage(shop: Workshop, number: int) -> None:
             "parent": None if number == 0 else stage_id(config, number - 1),
             "seconds": round(time.monotonic() - started, 1),
             "settings": config.made_from(number),
+            "held_out": list(measured_texts(config.evaluation)),
             **outcome.notes,
         }
         if PartialState().is_main_process:
@@ -164,6 +165,7 @@ def evaluate(config: Config, console: Console, fresh: bool = False) -> dict[str,
             "model": config.model.model_dump(mode="json"),
         }
         known = {} if fresh else known_results(results_file(config), how)
+        warn_of_learned(config, console)
         shop = Workshop(config, console)
         stages: list[dict[str, Any]] = []
         for number in range(-1, len(STAGES)):
@@ -187,6 +189,20 @@ def evaluate(config: Config, console: Console, fresh: bool = False) -> dict[str,
         write_json(results_file(config), results)
         report(config, console)
     return results
+
+
+def warn_of_learned(config: Config, console: Console) -> None:
+    """Say of every file that was named after a stage was made how many of its sentences were trained on."""
+    done = [number for number in range(len(STAGES)) if is_done(config, number)]
+    held_out = [set(read_json(config.stage(number) / STAGE_FILE).get("held_out", ())) for number in done]
+    late = [file for file in measured_texts(config.evaluation) if not all(file in known for known in held_out)]
+    if not late:
+        return
+    with console.status("looking for sentences that were trained on"):
+        found = trained_on(config)
+    for file in filter(found.get, late):
+        advice = "they flatter every stage; made again with --fresh, none is trained on them"
+        console.print(f"[yellow]{file}: {found[file]:,} of its sentences are among the training data: {advice}[/]")
 
 
 def results_file(config: Config) -> Path:
@@ -216,6 +232,13 @@ def known_results(file: Path, how: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {stage["id"]: stage for stage in earlier["stages"]}
 
 
+def measured_until(config: Config, number: int) -> list[dict[str, Any]]:
+    """Results of the base and of the stages up to one, if they are of the checkpoints that are there now."""
+    stages = read_json(file)["stages"] if (file := results_file(config)).exists() else []
+    measured, wanted = stages[: number + 2], ["base", *(stage_id(config, stage) for stage in range(number + 1))]
+    return measured if [stage["id"] for stage in measured] == wanted else []
+
+
 def export(config: Config, console: Console, number: int) -> list[Path]:
     """Write a stage that is done as plain models that open without koembed: one, or one for each of its tasks.
 
@@ -224,17 +247,18 @@ def export(config: Config, console: Console, number: int) -> list[Path]:
     """
     if not is_done(config, number):
         raise InputError(f"{config.stage(number)}: no finished stage {number} to export; run it first")
-    measured = read_json(file)["stages"] if (file := results_file(config)).exists() else []
+    measured = measured_until(config, number)
     model = adapted(config.stage(number))
     written: list[Path] = []
-    tasks: list[str | None] = [*cast(AdaptedTransformer, model[0]).tasks]
-    for task in tasks or [None]:
+    tasks = cast(AdaptedTransformer, model[0]).tasks
+    own: list[str | None] = [*tasks] if tasks else [None]
+    for task in own:
         place = config.root / config.paths.export / "-".join(filter(None, (f"stage{number}", task)))
         plain = folded(model, config.stage(number), task)
         with whole_directory(place) as partial:
             plain.save(str(partial), create_model_card=False)
             make_portable(partial)
-            card = model_card(place.name, plain, config, measured[: number + 2])
+            card = model_card(place.name, plain, config, measured, task, tasks)
             (partial / "README.md").write_text(card, encoding="utf-8")
             if place.exists():
                 shutil.rmtree(place)  # nothing in it that the stage does not have

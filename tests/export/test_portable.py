@@ -13,8 +13,9 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules.dense import Dense
 from torch import nn
+from transformers import ModernBertConfig, ModernBertModel
 
-from conftest import KOREAN
+from conftest import KOREAN, bert_tokenizer, save
 from koembed.export.portable import make_portable, pooling, rotary, tokenizer
 from koembed.storage import read_json
 
@@ -71,6 +72,26 @@ def test_earlier_versions_give_the_same_vectors(model_directory, tmp_path, earli
     np.testing.assert_allclose(vectors_by(earlier, tmp_path / "model"), expected, atol=1e-6)
 
 
+def test_positions_of_two_kinds_of_layer_are_read_by_earlier_versions(wordpiece, tmp_path, earlier):
+    """ModernBERT's, neither of them what transformers 4 takes by default."""
+    kinds = {"full_attention": 3e4, "sliding_attention": 2e3}
+    config = ModernBertConfig(
+        vocab_size=wordpiece.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=128,
+        local_attention=8,
+        rope_parameters={kind: {"rope_type": "default", "rope_theta": theta} for kind, theta in kinds.items()},
+        **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0),
+    )
+    torch.manual_seed(0)
+    directory = save(ModernBertModel(config), bert_tokenizer(wordpiece), "mean", tmp_path / "modernbert")
+    expected = saved(directory, tmp_path / "model").encode(KOREAN)
+    np.testing.assert_allclose(vectors_by(earlier, tmp_path / "model"), expected, atol=1e-6)
+
+
 def test_this_version_gives_the_same_vectors(model_directory, tmp_path):
     expected = saved(model_directory, tmp_path / "model").encode(KOREAN)
     opened = SentenceTransformer(str(tmp_path / "model"), device="cpu")
@@ -108,7 +129,12 @@ def test_further_special_tokens_keep_their_place():
         ),
         (
             {"full_attention": {"rope_theta": 1e6}, "sliding_attention": {"rope_theta": 1e4}},
-            {"rope_theta": 1e6, "rope_local_base_freq": 1e4},
+            {
+                "rope_theta": 1e6,
+                "rope_local_base_freq": 1e4,
+                "global_rope_theta": 1e6,
+                "local_rope_theta": 1e4,
+            },
         ),
     ],
 )

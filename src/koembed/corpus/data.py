@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import random
 import re
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
-from itertools import cycle, islice
+from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import TypeVar
 
-from koembed.config import Config, Data
+from koembed.config import Config, Data, Evaluation
 from koembed.corpus import kopairs, packages
 from koembed.corpus.clean import clean, clean_pair, dedupe, key
 from koembed.corpus.files import columns_of, is_hub_id, is_plain, rows
@@ -47,6 +47,12 @@ class Corpus:
     triplets: list[tuple[str, str, str]]
     scored: list[tuple[str, str, float]]
     passages: list[tuple[str, str]] = field(default_factory=list)
+
+    def sentences(self) -> Iterator[str]:
+        """Every text of every kind."""
+        yield from self.texts
+        for row in chain(self.bitext, self.triplets, self.scored, self.passages):
+            yield from (part for part in row if isinstance(part, str))
 
 
 def load_corpus(config: Config) -> Corpus:
@@ -86,11 +92,38 @@ def held_out_texts(config: Config) -> Iterable[str]:
     for split, sources in translations.items():
         for translation in load_bitext(sources, split) if sources else ():
             yield from translation
-    for source in [*data.pairs_select, *map(str, evaluation.sts)]:
+    for source in data.pairs_select:
         for first, second, _ in load_sts(source):
             yield from (first, second)
-    for query, passage in load_passages([*data.passages_select, *evaluation.passages]):
-        yield from (query, passage)
+    for row in load_passages(data.passages_select):
+        yield from row
+    for sentences in measured_texts(evaluation).values():
+        yield from sentences
+
+
+def measured_texts(evaluation: Evaluation) -> dict[str, list[str]]:
+    """Every sentence of the files that are named to measure on, by file.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    found = {str(path): [text for row in load_sts(str(path)) for text in row[:2]] for path in evaluation.sts}
+    for path in evaluation.passages:
+        found[str(path)] = [text for row in load_passages([path]) for text in row]
+    return found
+
+
+def trained_on(config: Config) -> dict[str, int]:
+    """Of every file that is named to measure on, how many sentences the training data would have, did they not go.
+
+    Raises:
+        InputError: a source cannot be read.
+    """
+    corpus = load_corpus(config.model_copy(update={"evaluation": Evaluation()}))
+    learned = set(map(key, corpus.sentences()))
+    return {
+        file: len(learned.intersection(map(key, texts))) for file, texts in measured_texts(config.evaluation).items()
+    }
 
 
 def without(name: str, rows: list[LabelledRow], held_out: Set[str]) -> list[LabelledRow]:

@@ -38,31 +38,40 @@ print(model.similarity(vectors, vectors))
 """
 
 
-def model_card(name: str, model: SentenceTransformer, config: Config, stages: Sequence[Stage]) -> str:
+def model_card(
+    name: str, model: SentenceTransformer, config: Config, stages: Sequence[Stage], task: str | None, tasks: list[str]
+) -> str:
     """Markdown with the front matter that the hub reads.
 
     Args:
-        stages: of results.json, the base first; none where nothing was measured.
+        stages: of results.json, the base first and the exported one last; none where it was not measured.
+        task: whose adapter the model has, of those of the stage, ``tasks``; None where it has none.
     """
     return CARD.format(
         name=name,
         base=config.model.base,
         dimension=model.get_embedding_dimension(),
         length=model.max_seq_length,
-        measured="".join(f"{line}\n" for line in _measured(stages)),
+        measured="".join(f"{line}\n" for line in _measured(stages, task, tasks)),
         settings=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
     )
 
 
-def _measured(stages: Sequence[Stage]) -> Iterator[str]:
-    """A table with a column for each stage."""
+def _measured(stages: Sequence[Stage], task: str | None, tasks: list[str]) -> Iterator[str]:
+    """A table with a column for each stage; of the last one, what was measured with the model's own adapter."""
     if not stages:
         return
     yield from ("", "## Measured", "")
     yield "| | " + " | ".join(short(stage) for stage in stages) + " |"
     yield "|---" * (len(stages) + 1) + "|"
+    foreign = False
     for metric in headline(stages):
         found = [metric.of(stage) for stage in stages]
+        ranks = "retrieval" if metric.path[0] == "passages" and "retrieval" in tasks else next(iter(tasks), None)
+        if task != ranks:
+            found[-1], foreign = None, True
         yield f"| {metric.name} | " + " | ".join(f"{value.value:.3f}" if value else "" for value in found) + " |"
     yield ""
     yield "On the test split of KoPairs, held-out translations, and the files that were named to measure on."
+    if foreign:
+        yield f"Where {short(stages[-1])} has no figure, another of its task adapters was measured, not `{task}`."

@@ -76,7 +76,7 @@ def rotary(parameters: dict[str, Any]) -> dict[str, Any]:
     """Rotary positions as transformers 4 reads them: without these it would take a model's defaults, in silence.
 
     Args:
-        parameters: of all layers alike, or of each kind of attention (Gemma 3).
+        parameters: of all layers alike, or of each kind of attention (Gemma 3, ModernBERT).
     """
     if not parameters:
         return {}
@@ -85,5 +85,7 @@ def rotary(parameters: dict[str, Any]) -> dict[str, Any]:
     if whole.get("rope_type", "default") != "default":
         found["rope_scaling"] = {name: value for name, value in whole.items() if name != "rope_theta"}
     if "sliding_attention" in parameters:
-        found["rope_local_base_freq"] = parameters["sliding_attention"]["rope_theta"]
+        local = parameters["sliding_attention"]["rope_theta"]
+        found |= {"rope_local_base_freq": local}  # Gemma 3's name
+        found |= {"global_rope_theta": whole["rope_theta"], "local_rope_theta": local}  # ModernBERT's
     return found
