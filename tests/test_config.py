@@ -39,6 +39,12 @@ def test_a_task_can_be_dropped_and_added():
         ("stage2.sise=1", "unknown key stage2.sise"),
         ("vocab.size=0", r"vocab.size: input should be greater than 0 \(got 0\)"),
         ("stage3.tasks.all={fuses: [sts, chat]}", r"stage3: task all fuses chat; put it after those it fuses$"),
+        (
+            "stage3.tasks.query={objectives: {infonce: 1}}",
+            r"stage3.tasks: a task cannot be called 'query'; use letters",
+        ),
+        ("stage3={tasks: {v1.0: {objectives: {infonce: 1}}}}", r"stage3.tasks: a task cannot be called 'v1.0'"),
+        ("stage3.tasks.training={objectives: {infonce: 1}}", r"stage3.tasks: a task cannot be called 'training'"),
         ("stage1.epochs=many", "stage1.epochs: .*number.*'many'"),
         ("stage1.batch_size=0", "stage1.batch_size: .*greater than 0"),
         ("vocab.initializer=magic", "vocab.initializer: .*'focus' or 'distill'"),

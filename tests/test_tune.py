@@ -15,11 +15,12 @@ from koembed.config import Adapters, Config, load_config
 from koembed.errors import InputError
 from koembed.training.objectives import OBJECTIVES, build
 from koembed.training.objectives.contrastive import ContrastiveLoss
-from koembed.tune import CONTRASTIVE, changes, ended, own_point, space, tune
+from koembed.tune import CONTRASTIVE, changes, ended, foundations, own_point, space, tune
 from support import context
 from test_pipeline import overrides
 
 QUIET = Console(quiet=True)
+FUSED = {"chat": [], "both": ["sts", "chat"], "all": ["retrieval", "both"]}
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +149,12 @@ def test_a_damaged_study_is_one_line(bert_directory, tmp_path):
 def test_a_wrong_target_is_one_line(arguments, target, changed, message):
     with pytest.raises(InputError, match=message):
         tune(load_config(None, [*arguments, changed]), QUIET, target, minutes=5)
+
+
+def test_a_fusion_of_fusions_stands_on_all_that_they_fuse(arguments):
+    tasks = [
+        f"stage3.tasks.{name}={{objectives: {{cosine: 1}}, fuses: {list(fused)}}}" for name, fused in FUSED.items()
+    ]
+    config = load_config(None, [*arguments, *(task.replace("'", "") for task in tasks)])
+    assert list(foundations(config, "stage3.tasks.all")) == ["language", "sts", "retrieval", "chat", "both"]
+    assert list(foundations(config, "stage3.tasks.both")) == ["language", "sts", "chat"]

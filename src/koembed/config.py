@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from torch import nn
 
 from koembed.errors import InputError
 
@@ -31,6 +33,7 @@ ObjectiveName = Literal[  # a file each, below training/objectives
     "passages",
 ]
 Initializer = Literal["mean", "position", "random", "semantic", "focus", "distill"]
+TAKEN_NAMES = {"bottleneck", "language", "query", "document"}  # by adapters, and by the roles of a text in retrieval
 
 
 class Section(BaseModel):
@@ -148,6 +151,14 @@ class Stage3(Section):
             objectives={"distillation": 0.5, "translation": 0.3, "span": 0.2}, max_examples=6_000, teachers=[E5]
         ),
     }
+
+    @field_validator("tasks")
+    @classmethod
+    def _names_can_be_used(cls, tasks: dict[str, Adapters]) -> dict[str, Adapters]:
+        for name in tasks:
+            if not re.fullmatch(r"[\w-]+", name) or name in TAKEN_NAMES or hasattr(nn.ModuleDict(), name):
+                raise ValueError(f"a task cannot be called {name!r}; use letters, digits, _ and -, or another name")
+        return tasks
 
     @model_validator(mode="after")
     def _fused_tasks_come_first(self) -> Stage3:

@@ -174,12 +174,19 @@ class Search:
 
 
 def foundations(config: Config, target: str) -> dict[str, Adapters]:
-    """Adapters of its own stage that a target stands on: below a task the language's, and the tasks that it fuses."""
+    """Adapters of its own stage that a target stands on: below a task the language's, and the tasks that it fuses.
+
+    In the config's order, which has the fused before what fuses them.
+    """
     task = target.removeprefix("stage3.tasks.")
     if task == target:
         return {}
     tasks = config.stage3.tasks
-    return {"language": config.stage3.language, **{name: tasks[name] for name in tasks[task].fuses}}
+    below: set[str] = set()
+    for name in reversed(tasks):
+        if name in below | {task}:
+            below.update(tasks[name].fuses)
+    return {"language": config.stage3.language, **{name: tasks[name] for name in tasks if name in below}}
 
 
 def foundation(shop: Workshop, target: str, directory: Path) -> Path:

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from transformers import T5Config, T5EncoderModel
 
-from conftest import KOREAN
+from conftest import KOREAN, bert_tokenizer, save
 from koembed.adapters.bottleneck import Bottleneck
 from koembed.adapters.model import AdapterSpec, adapted
 from koembed.adapters.structure import sublayers
@@ -270,3 +271,18 @@ def test_only_the_chosen_adapter_trains(model_directory, name):
 def test_parameters_are_as_counted():
     adapter = Bottleneck(32, 8, "gelu")
     assert sum(parameter.numel() for parameter in adapter.parameters()) == 2 * 32 * 8 + 32 + 8
+
+
+def test_the_invertible_adapter_of_t5_reads_what_its_encoder_reads(wordpiece, tmp_path):
+    """T5 names a module that holds the rows, and looks them up in another."""
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=wordpiece.get_vocab_size(), d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, pad_token_id=0
+    )
+    directory = save(T5EncoderModel(config), bert_tokenizer(wordpiece), "mean", tmp_path)
+    model = with_adapters(directory, FORMS["invertible"])
+    before = model.encode(KOREAN)
+    with torch.no_grad():
+        for parameter in model[0]._embedding_site().adapters["language"].parameters():
+            torch.nn.init.normal_(parameter, std=0.5)
+    assert np.abs(model.encode(KOREAN) - before).max() > 1e-3

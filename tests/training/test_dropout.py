@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 from torch import nn
+from transformers import BertConfig, BertModel
 
-from conftest import KOREAN
+from conftest import KOREAN, bert_tokenizer, save
 from koembed.training.dropout import cheap_masks, drop, dropout, forced_dropout, fused_attention
 
 
@@ -140,3 +141,21 @@ def test_other_dropout_stays_where_attention_is_fused(bert_directory):
     with fused_attention(model):
         off = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Dropout) and not module.p}
     assert off and all(name.endswith("attention.self.dropout") for name in off)
+
+
+def test_views_differ_where_attention_alone_drops(wordpiece, tmp_path):
+    """Its dropout is put out, so one is forced as on a model that has none."""
+    config = BertConfig(
+        vocab_size=wordpiece.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        hidden_dropout_prob=0.0,
+    )
+    directory = save(BertModel(config, add_pooling_layer=False), bert_tokenizer(wordpiece), "mean", tmp_path)
+    model = SentenceTransformer(str(directory), device="cpu").train()
+    features = model.preprocess(KOREAN)
+    with dropout(model, 0.1):
+        first, second = (model(dict(features))["sentence_embedding"] for _ in range(2))
+    assert not torch.equal(first, second)

@@ -4,6 +4,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from conftest import KOREAN, PAIRS
+from koembed.errors import InputError
 from koembed.training.gate import Interpolation, Judge, Scores, choose, snapshot, spread_pairs
 
 
@@ -115,3 +116,9 @@ def test_english_is_compared_at_all_degrees_of_similarity():
     edges = np.linspace(everything.min(), everything.max(), 11)
     most = np.minimum(np.histogram(everything, edges)[0], 5)
     assert np.histogram(similarities[first, second], edges)[0].tolist() == most.tolist()
+
+
+def test_translations_too_few_to_correlate_are_refused(bert_directory):
+    base = SentenceTransformer(str(bert_directory), device="cpu")
+    with pytest.raises(InputError, match=r"data\.bitext_select: 2 held-out translations tell nothing"):
+        Judge(base, PAIRS[:2], [], [])

@@ -70,7 +70,10 @@ class AdaptedTransformer(Transformer):
         for place, site in zip(places, self.sublayer_sites, strict=True):
             place.entry.register_forward_pre_hook(site.before)
             place.exit.register_forward_hook(site.after)
-        self.model.get_input_embeddings().register_forward_hook(self._embedding_site().after)
+        rows = self.model.get_input_embeddings().weight
+        for module in self.model.modules():  # of T5, the module that runs is not the one that it names
+            if isinstance(module, nn.Embedding) and module.weight is rows:
+                module.register_forward_hook(self._embedding_site().after)
 
     @property
     def sublayer_sites(self) -> list[Site]:
@@ -211,10 +214,5 @@ def adapted(path: Path) -> SentenceTransformer:
 def opened(path: Path, kind: type[Transformer]) -> SentenceTransformer:
     """Open a saved model with its first module as of one kind; everything else as it was saved."""
     model = SentenceTransformer(str(path), device="cpu", trust_remote_code=True)
-    rest = list(model)[1:]
-    return SentenceTransformer(
-        modules=[kind.load(str(path)), *rest],
-        prompts=cast("dict[str, str]", model.prompts),
-        default_prompt_name=model.default_prompt_name,
-        similarity_fn_name=cast(Any, model.similarity_fn_name),
-    )
+    model[0] = kind.load(str(path))
+    return model

@@ -17,7 +17,7 @@ from koembed.models import backbone, layer_count
 @contextmanager
 def dropout(model: SentenceTransformer, forced: float) -> Iterator[None]:
     """A model's dropout as it trains: none of attention, and where it has none, ``forced`` of its last states."""
-    with forced_dropout(model, forced), cheap_masks(model), fused_attention(model):
+    with fused_attention(model), forced_dropout(model, forced), cheap_masks(model):
         yield
 
 

@@ -12,6 +12,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from koembed.corpus import kopairs
+from koembed.errors import InputError
 from koembed.evaluation.metrics import auc, encode, passage_ndcg, retrieval_accuracy, spearman
 from koembed.evaluation.metrics import cosines as pair_cosines
 from koembed.models import in_bf16
@@ -51,6 +52,9 @@ class Judge:
         bitext: (English, Korean).
         scored: (sentence, sentence, score), ranked besides KoPairs.
         passages: (query, passage), for retrieval.
+
+    Raises:
+        InputError: the translations are too few to correlate anything.
     """
 
     def __init__(
@@ -60,6 +64,8 @@ class Judge:
         scored: list[tuple[str, str, float]],
         passages: list[tuple[str, str]],
     ) -> None:
+        if len(bitext) < 3:
+            raise InputError(f"data.bitext_select: {len(bitext)} held-out translations tell nothing; give hundreds")
         self.pairs = kopairs.pairs("select")
         self.scored = scored
         self.passages = passages
