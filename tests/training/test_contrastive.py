@@ -47,21 +47,22 @@ def plain(anchors: Tensor, positives: Tensor, *negatives: Tensor, margin: float,
 @pytest.mark.parametrize("margin", [-2.0, -0.1, 0.0, 0.3])
 def test_negatives_above_the_margin_are_left_out(count, margin):
     given = columns(count)
-    assert float(loss(margin=margin).contrast(*given)) == pytest.approx(plain(*given, margin=margin), rel=1e-12)
+    value = float(loss(margin=margin).compute_loss_from_embeddings(given))
+    assert value == pytest.approx(plain(*given, margin=margin), rel=1e-12)
 
 
 def test_without_a_margin_all_negatives_count():
     given = columns()
-    assert float(loss().contrast(*given)) == pytest.approx(plain(*given, margin=-np.inf), rel=1e-12)
+    assert float(loss().compute_loss_from_embeddings(given)) == pytest.approx(plain(*given, margin=-np.inf), rel=1e-12)
 
 
 def test_no_gradient_pushes_a_false_negative_away():
     anchors, positives, negatives = columns()
     negatives[2] = anchors[4]  # the anchor itself, as the third one's hard negative
     negatives.requires_grad_(True)
-    loss(margin=0.05).contrast(anchors[4:5], positives[4:5], negatives[2:3]).backward()
+    loss(margin=0.05).compute_loss_from_embeddings([anchors[4:5], positives[4:5], negatives[2:3]]).backward()
     assert torch.equal(negatives.grad, torch.zeros_like(negatives))
-    loss().contrast(anchors[4:5], positives[4:5], negatives[2:3]).backward()
+    loss().compute_loss_from_embeddings([anchors[4:5], positives[4:5], negatives[2:3]]).backward()
     assert negatives.grad[2].abs().sum() > 0
 
 
@@ -69,9 +70,9 @@ def test_no_gradient_pushes_a_false_negative_away():
 def test_a_temperature_learns_by_its_gradient(margin):
     given = columns()
     learned = loss(0.1, learn_temperature=True, margin=margin)
-    learned.contrast(*given).backward()
+    learned.compute_loss_from_embeddings(given).backward()
     step = 1e-5
-    warmer, now = (loss(0.1 * math.exp(by), margin=margin).contrast(*given) for by in (step, 0.0))
+    warmer, now = (loss(0.1 * math.exp(by), margin=margin).compute_loss_from_embeddings(given) for by in (step, 0.0))
     slope = float(warmer - now) / step
     assert float(learned.warmth.grad) == pytest.approx(100 * slope, rel=1e-3)  # 0.01 of it is a factor of e
 
@@ -81,7 +82,7 @@ def test_a_temperature_stays_in_its_range_and_can_return(beyond, limit):
     learned = loss(learn_temperature=True)
     torch.nn.init.constant_(learned.warmth, beyond)
     assert learned.temperature().item() == pytest.approx(limit)
-    learned.contrast(*columns()).backward()
+    learned.compute_loss_from_embeddings(columns()).backward()
     assert learned.warmth.grad != 0
 
 
@@ -100,7 +101,7 @@ def half(rank: int, folder: Path) -> None:
     distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
     mine = [column[3 * rank : 3 * rank + 3].clone().requires_grad_(True) for column in columns()]
     shared = loss(margin=0.0, both_ways=True, learn_temperature=True, gather=True)
-    value = shared.contrast(*mine)
+    value = shared.compute_loss_from_embeddings(mine)
     value.backward()
     torch.save([value.detach(), shared.warmth.grad, *(column.grad for column in mine)], folder / f"{rank}.pt")
     distributed.destroy_process_group()
@@ -110,7 +111,7 @@ def test_two_processes_compute_what_one_does(tmp_path):
     """Negatives come from both, and the mean of their gradients, which DDP takes, is the whole batch's gradient."""
     whole = [column.requires_grad_(True) for column in columns()]
     alone = loss(margin=0.0, both_ways=True, learn_temperature=True)
-    value = alone.contrast(*whole)
+    value = alone.compute_loss_from_embeddings(whole)
     value.backward()
     multiprocessing.spawn(half, (tmp_path,), nprocs=2)
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))

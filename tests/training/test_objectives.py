@@ -11,6 +11,7 @@ from conftest import PAIRS
 from koembed.config import ObjectiveName, Training
 from koembed.corpus.data import Corpus
 from koembed.errors import InputError
+from koembed.models import backbone
 from koembed.training.objectives import OBJECTIVES, Objective, build
 from support import LONG, PASSAGES, context
 
@@ -27,7 +28,8 @@ def loss_of(objective: Objective, model: SentenceTransformer) -> torch.Tensor:
     dataset = objective.dataset
     columns = [name for name in dataset.column_names if name != "label"]
     features = [model.preprocess(list(dataset[name])) for name in columns]
-    return objective.loss(features, torch.tensor(dataset["label"][:]) if "label" in dataset.column_names else None)
+    labels = torch.tensor(dataset["label"][:]) if "label" in dataset.column_names else None
+    return objective.loss_of(model, features, labels)
 
 
 def close(objective: Objective, model: SentenceTransformer, expected: float) -> bool:
@@ -210,6 +212,19 @@ def test_matryoshka_leaves_what_is_drawn_to_the_bases_vectors(model):
 def test_matryoshka_needs_smaller_dimensions(model):
     with pytest.raises(InputError, match="32 is not below the model's 32 dimensions"):
         build("cosine", context(model, settings=Training(matryoshka=[8, 32])))
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_columns_of_about_one_length_share_a_forward_pass(model, name):
+    objective = build(name, context(model))
+    rows: list[int] = []
+    embeddings = backbone(model).get_input_embeddings()
+    handle = embeddings.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
+    loss_of(objective, model)
+    handle.remove()
+    columns = [column for column in objective.dataset.column_names if column != "label"]
+    apart = [1, len(columns) - 1] if name in ("span", "passages") else [len(columns)]
+    assert rows == [len(objective.dataset) * count for count in apart]
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -85,13 +85,7 @@ def train(
         disable_tqdm=True,
         seed=seed,
     )
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=DatasetDict({name: objective.dataset for name, objective in objectives.items()}),
-        loss={name: objective.loss for name, objective in objectives.items()},
-        callbacks=[ProgressBar(label, console)],
-    )
+    trainer = Trainer(objectives, model=model, args=arguments, callbacks=[ProgressBar(label, console)])
     trainer.remove_callback(PrinterCallback)
     checkpoint = last_checkpoint(directory)
     whole_length = model.max_seq_length
@@ -115,11 +109,25 @@ def last_checkpoint(directory: Path) -> str | None:
 
 
 class Trainer(SentenceTransformerTrainer):
-    """The sentence-transformers trainer, whose checkpoints hold only what trains, the losses' own parameters included.
+    """The sentence-transformers trainer on objectives, whose columns go through the model as ``loss_of`` has them.
 
-    That is all a resumed run lacks, it is small, and it needs no model that can be opened: LoRA and split embeddings
-    cannot before they are merged.
+    Its checkpoints hold only what trains, the losses' own parameters included. That is all a resumed run lacks, it is
+    small, and it needs no model that can be opened: LoRA and split embeddings cannot before they are merged.
     """
+
+    def __init__(self, objectives: dict[str, Objective], **settings: Any) -> None:
+        self.objectives = objectives
+        super().__init__(
+            train_dataset=DatasetDict({name: objective.dataset for name, objective in objectives.items()}),
+            loss={name: objective.loss for name, objective in objectives.items()},
+            **settings,
+        )
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        """Of one batch of one objective; ``model`` is the one that DDP has wrapped, where it has."""
+        objective = self.objectives[inputs.pop("dataset_name")]
+        features, labels = self.collect_features(inputs)
+        return objective.loss_of(model, features, labels)
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """None: its examples take minutes on long data sets."""

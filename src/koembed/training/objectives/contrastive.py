@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.losses.merged_forward import embed_columns
 from sentence_transformers.util import all_gather_with_grad
 from torch import Tensor, distributed, nn
 from torch.nn import functional
@@ -62,13 +60,9 @@ class ContrastiveLoss(nn.Module):
         if gather and self.warmth is not None:
             self.warmth.register_hook(_mean_over_processes)  # DDP sees the model's parameters alone
 
-    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor | None = None) -> Tensor:
-        """Scalar mean over the batch; ``labels`` are not used."""
-        return self.contrast(*embed_columns(self.model, sentence_features))
-
-    def contrast(self, anchors: Tensor, positives: Tensor, *negatives: Tensor) -> Tensor:
-        """The loss of vectors, each [batch, hidden] of any length."""
-        anchors, *columns = (functional.normalize(column, dim=-1) for column in (anchors, positives, *negatives))
+    def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor | None = None) -> Tensor:
+        """The mean over the batch of the columns' vectors, [batch, hidden] each, of any length; no labels are used."""
+        anchors, *columns = (functional.normalize(column, dim=-1) for column in embeddings)
         loss = self._one_way(anchors, columns)
         if self.both_ways:
             loss = (loss + self._one_way(columns[0], [anchors])) / 2

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from datasets import Dataset
@@ -35,10 +33,9 @@ class SimilarityLoss(nn.Module):
         self.offset = offset
         self.register_buffer("vectors", torch.from_numpy(vectors), persistent=False)
 
-    def forward(self, sentence_features: list[dict[str, Any]], labels: Tensor) -> Tensor:
-        """labels: int64 [batch, 2], the rows of both texts."""
-        sides = [self.model(features)["sentence_embedding"] for features in sentence_features]
-        mine = nn.functional.normalize(torch.cat(sides).float(), dim=1)
+    def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
+        """Of both columns' vectors, [batch, hidden] each; labels: int64 [batch, 2], the rows of both texts."""
+        mine = nn.functional.normalize(torch.cat(embeddings).float(), dim=1)
         theirs = self.vectors[labels.T.flatten()]
         error = mine @ mine.T - (theirs @ theirs.T - self.offset)
         n = len(labels)

@@ -1,19 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import torch
 from datasets import Dataset
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import EmbedDistillLoss
-from torch import Tensor
+from torch import Tensor, nn
 
 from koembed.training.objectives.base import Context, Objective
 
 
-class BaseVectorLoss(EmbedDistillLoss):
+class BaseVectorLoss(nn.Module):
     """``1 - cos`` between the vectors of every column and the base's vector of the row, mean over all.
 
     The base's vectors are kept here, and labels are their row numbers: as a column of the dataset they would pass
@@ -27,12 +25,13 @@ class BaseVectorLoss(EmbedDistillLoss):
     vectors: Tensor
 
     def __init__(self, model: SentenceTransformer, vectors: NDArray[np.float32]) -> None:
-        super().__init__(model, distance_metric="cosine")
+        super().__init__()
+        self.distance = EmbedDistillLoss(model, distance_metric="cosine")
         self.register_buffer("vectors", torch.from_numpy(vectors), persistent=False)
 
-    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor | None) -> Tensor:
-        """labels: int64 [batch], row numbers."""
-        return super().forward(sentence_features, self.vectors[labels])
+    def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
+        """Of the columns' vectors, [batch, hidden] each; labels: int64 [batch], row numbers."""
+        return self.distance.compute_loss_from_embeddings(embeddings, [self.vectors[labels]] * len(embeddings))
 
 
 def healing(context: Context) -> Objective:

@@ -1,13 +1,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
-from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
+from torch import Tensor, nn
 
 from koembed.errors import InputError
 from koembed.training.objectives.base import Context, Objective
 from koembed.training.objectives.healing import BaseVectorLoss
+
+
+class TruncatedLoss(nn.Module):
+    """The sum of a loss over each of some widths, of the vectors' first so many dimensions.
+
+    sentence-transformers' MatryoshkaLoss does the same to losses that embed their columns themselves.
+    """
+
+    def __init__(self, loss: nn.Module, widths: list[int]) -> None:
+        super().__init__()
+        self.loss = loss
+        self.widths = widths
+
+    def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor | None) -> Tensor:
+        """Of the columns' vectors, [batch, hidden] each."""
+        loss_of = cast(Any, self.loss).compute_loss_from_embeddings
+        return cast(Tensor, sum(loss_of([column[:, :width] for column in embeddings], labels) for width in self.widths))
 
 
 def matryoshka(context: Context, objective: Objective) -> Objective:
@@ -26,4 +43,4 @@ def matryoshka(context: Context, objective: Objective) -> Objective:
         return objective
     if max(smaller) >= width:
         raise InputError(f"matryoshka: {max(smaller)} is not below the model's {width} dimensions; name smaller ones")
-    return replace(objective, loss=MatryoshkaLoss(context.model, objective.loss, [width, *smaller]))
+    return replace(objective, loss=TruncatedLoss(objective.loss, [width, *smaller]))

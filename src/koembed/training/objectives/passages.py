@@ -24,4 +24,4 @@ def passages(context: Context) -> Objective:
     rows = context.sample("queries with passages (data.passages)", context.corpus.passages)
     queries, answers = (list(column) for column in zip(*rows, strict=True))
     columns = {"query": queries, "passage": answers} | context.mined(queries, answers)
-    return Objective(Dataset.from_dict(columns), context.contrastive(), retrieves=True)
+    return Objective(Dataset.from_dict(columns), context.contrastive(), is_short_first=True, retrieves=True)

@@ -23,7 +23,8 @@ def span(context: Context) -> Objective:
     texts = [text for text in context.corpus.texts if len(text.split()) >= SHORTEST]
     pairs = [_crop(text, context.rng) for text in context.sample("texts of six words and more (data.texts)", texts)]
     queries, rests = (list(side) for side in zip(*pairs, strict=True))
-    return Objective(Dataset.from_dict({"query": queries, "text": rests}), context.contrastive())
+    dataset = Dataset.from_dict({"query": queries, "text": rests})
+    return Objective(dataset, context.contrastive(), is_short_first=True)
 
 
 def _crop(text: str, rng) -> tuple[str, str]:
