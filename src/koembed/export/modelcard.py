@@ -8,6 +8,7 @@ import yaml
 from sentence_transformers import SentenceTransformer
 
 from koembed.config import Config
+from koembed.corpus.files import is_hub_id
 from koembed.report.metrics import Stage, headline, short
 
 CARD = """---
@@ -15,7 +16,7 @@ language: [ko, en]
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
 tags: [sentence-transformers, sentence-similarity, feature-extraction, koembed]
----
+{base_model}---
 
 # {name}
 
@@ -30,7 +31,7 @@ model = SentenceTransformer("{name}")
 vectors = model.encode(["택배가 아직도 안 왔어요.", "주문한 물건이 여태 도착하지 않았습니다."])
 print(model.similarity(vectors, vectors))
 ```
-{measured}
+{measured}{credits}
 ## Settings
 
 ```yaml
@@ -50,11 +51,24 @@ def model_card(
     return CARD.format(
         name=name,
         base=config.model.base,
+        base_model=f"base_model: {config.model.base}\n" if is_hub_id(config.model.base) else "",
+        credits="".join(f"{line}\n" for line in _credits(config)),
         dimension=model.get_embedding_dimension(),
         length=model.max_seq_length,
         measured="".join(f"{line}\n" for line in _measured(stages, task, tasks)),
         settings=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
     )
+
+
+def _credits(config: Config) -> Iterator[str]:
+    """What the model is made of whose licence asks for it to be named."""
+    lines = []
+    if config.vocab.words and config.vocab.word_list == "wordfreq":
+        lines.append("- words of the vocabulary: [wordfreq](https://github.com/rspeer/wordfreq), CC BY-SA 4.0")
+    if "kopairs" in [*config.data.pairs, *config.data.texts]:
+        lines.append("- labelled pairs: KoPairs, the authors of koembed, CC BY 4.0")
+    if lines:
+        yield from ("", "## Credits", "", *lines)
 
 
 def _measured(stages: Sequence[Stage], task: str | None, tasks: list[str]) -> Iterator[str]:
