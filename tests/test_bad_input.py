@@ -18,6 +18,8 @@ from transformers import ByT5Tokenizer
 
 from conftest import KOREAN
 from koembed.cli import main
+from koembed.corpus import files
+from koembed.errors import InputError
 
 
 @pytest.fixture
@@ -55,6 +57,16 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def assert_nothing_written(folder: Path) -> None:
     """The log of stage 0 may be there, and nothing else."""
     assert {file.name for file in folder.rglob("*") if file.is_file()} <= {"stage0.log"}
+
+
+def test_a_hub_set_with_a_loading_script(monkeypatch):
+    def load_dataset(*_: object, **__: object) -> None:
+        raise RuntimeError("Dataset scripts are no longer supported, but found set.py")
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    monkeypatch.setattr(files, "hub_answers", lambda *_: True)
+    with pytest.raises(InputError, match="hub data set someone/set: Dataset scripts are no longer supported"):
+        list(files.rows("someone/set", ("text",)))
 
 
 @pytest.mark.parametrize("override", ["model.base=someone/a-model", "data.texts=[someone/some-texts]"])

@@ -134,6 +134,15 @@ def test_teachers_read_as_far_as_the_student(finished, tmp_path, monkeypatch):
     assert seen == as_read(model, learned, 4) != learned
 
 
+def test_of_a_small_share_there_is_something_to_learn(finished, tmp_path):
+    config, _ = finished
+    shop, model = Workshop(config, Console(quiet=True)), SentenceTransformer(str(config.stage(0)), device="cpu")
+    shares = {"simcse": 1.0, "distillation": 0.001}
+    settings = Training(objectives=shares, max_examples=32, teachers=[config.model.base])
+    objectives = build_objectives(shop, model, settings, "stage 1", tmp_path)
+    assert len(objectives["distillation"].dataset) == 2
+
+
 def test_logs_have_the_names_of_the_first_version(finished):
     config, _ = finished
     names = {file.name for file in (config.root / "logs").iterdir()}
@@ -241,7 +250,7 @@ def test_two_processes_train_one_model(bert_directory, tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert pipeline.is_done(config, 1)
-    assert "steps of 2 examples" in (config.root / "logs" / "stage1_enhanced.log").read_text()
+    assert "steps of 4 examples" in (config.root / "logs" / "stage1_enhanced.log").read_text()
 
 
 @pytest.mark.parametrize(
@@ -324,10 +333,12 @@ def test_a_set_named_after_training_that_was_trained_on_is_told(bert_directory, 
             f"{header}{sentence}\t물을 마신다\t1\n문을 열다\t닫다\t2\n", encoding="utf-8"
         )
     named = ",".join(str(tmp_path / f"{name}.tsv") for name in ("sts_small", "fresh", "trained"))
-    pipeline.evaluate(load_config(None, [*small, f"evaluation.sts=[{named}]"]), console)
+    late = [f"evaluation.sts=[{named}]", f"data.bitext_test=[{tmp_path / 'bitext.tsv'}]"]
+    pipeline.evaluate(load_config(None, [*small, *late]), console)
     told = [line for line in capsys.readouterr().out.splitlines() if "among the training data" in line]
-    assert len(told) == 1
+    assert len(told) == 2
     assert f"{tmp_path / 'trained.tsv'}: 1 of its sentences are" in told[0]
+    assert f"{tmp_path / 'bitext.tsv'}: 6 of its sentences are" in told[1]
 
 
 def test_sets_of_one_name_are_refused(bert_directory, tmp_path):

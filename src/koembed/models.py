@@ -41,9 +41,10 @@ def open_model(
     Raises:
         InputError: there is no model.
     """
+    device = None if torch.cuda.is_available() else "cpu"  # nothing here was made for a Mac's GPU
     place = str(name) if Path(name).exists() or hub_answers(str(name), "model") else cached_model(str(name))
     try:
-        model = SentenceTransformer(place, trust_remote_code=True, model_kwargs={"dtype": "float32"})
+        model = SentenceTransformer(place, device=device, trust_remote_code=True, model_kwargs={"dtype": "float32"})
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise InputError(_explain(Path(name), error)) from error
     if max_length:

@@ -95,7 +95,7 @@ def make_stage(shop: Workshop, number: int) -> None:
             "parent": None if number == 0 else stage_id(config, number - 1),
             "seconds": round(time.monotonic() - started, 1),
             "settings": config.made_from(number),
-            "held_out": list(measured_texts(config.evaluation)),
+            "held_out": list(measured_texts(config)),
             **outcome.notes,
         }
         if PartialState().is_main_process:
@@ -195,7 +195,7 @@ def warn_of_learned(config: Config, console: Console) -> None:
     """Say of every file that was named after a stage was made how many of its sentences were trained on."""
     done = [number for number in range(len(STAGES)) if is_done(config, number)]
     held_out = [set(read_json(config.stage(number) / STAGE_FILE).get("held_out", ())) for number in done]
-    late = [file for file in measured_texts(config.evaluation) if not all(file in known for known in held_out)]
+    late = [file for file in measured_texts(config) if not all(file in known for known in held_out)]
     if not late:
         return
     with console.status("looking for sentences that were trained on"):

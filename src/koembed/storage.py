@@ -17,7 +17,7 @@ from koembed.errors import InputError
 STAGE_FILE = "stage.json"
 
 
-def cannot_write(path: Path, error: OSError | SafetensorError) -> InputError:
+def cannot_write(path: Path, error: OSError | SafetensorError | RuntimeError) -> InputError:
     """What the user is told of a place that cannot be written to."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else error
     return InputError(f"cannot write {path}: {reason}; free space or choose another root")

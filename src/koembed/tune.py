@@ -19,10 +19,11 @@ from rich.table import Table
 
 from koembed.adapters.model import adapted
 from koembed.config import Adapters, Config, Training
+from koembed.corpus.packages import build_once
 from koembed.errors import InputError
 from koembed.models import open_model
 from koembed.pipeline import logging_to, require
-from koembed.storage import STAGE_FILE, cannot_write, read_json, whole_directory
+from koembed.storage import STAGE_FILE, cannot_write, read_json
 from koembed.training.gate import Verdict
 from koembed.training.stages import Workshop, fit_adapter, fit_weights
 
@@ -194,14 +195,15 @@ def foundation(shop: Workshop, target: str, directory: Path) -> Path:
     before = shop.config.stage(int(target[len("stage")]) - 1)
     below = foundations(shop.config, target)
     place = directory / f"below-{target}-{key(shop.config, target)}"
-    if below and not place.exists():
+
+    def build(path: Path) -> None:
         model = adapted(before)
         with TemporaryDirectory(dir=directory) as scratch:
             for name, settings in below.items():
                 fit_adapter(shop, model, name, settings, Path(scratch), is_task=name != "language")
-        with whole_directory(place) as partial:
-            model.save(str(partial), create_model_card=False)
-    return place if below else before
+        model.save(str(path), create_model_card=False)
+
+    return build_once(place, build) if below else before
 
 
 def key(config: Config, target: str, *settings: Training) -> str:

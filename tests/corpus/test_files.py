@@ -144,6 +144,14 @@ def test_bitext_of_a_file(tmp_path):
     assert load_bitext([str(tmp_path / "b.tsv")]) == [("Open the window.", "창문을 열어 주세요.")]
 
 
+def test_held_out_translations_have_each_sentence_once(tmp_path):
+    """Else the second of two right translations counts as a miss."""
+    (tmp_path / "b.tsv").write_text("en\tko\nCancel the order\t주문 취소\nCancel the order\t주문을 취소하기\n")
+    file = [str(tmp_path / "b.tsv")]
+    assert load_bitext(file, "test") == [("Cancel the order", "주문 취소")]
+    assert len(load_bitext(file)) == 2
+
+
 def test_triplets_are_graded_without_calling_a_positive_a_stranger(rng):
     triplets = [(f"a{i}", f"p{i}", f"h{i}") for i in range(50)]
     graded = grade_triplets(triplets, rng)

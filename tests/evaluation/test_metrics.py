@@ -7,6 +7,7 @@ from sentence_transformers import SentenceTransformer
 from sklearn.metrics import ndcg_score, roc_auc_score
 
 from conftest import KOREAN
+from koembed.evaluation import metrics
 from koembed.evaluation.metrics import (
     auc,
     bootstrap,
@@ -38,7 +39,9 @@ def test_auc_equals_scikit_learn(positive, negative):
     assert auc(np.array(positive), np.array(negative)) == pytest.approx(roc_auc_score(labels, positive + negative))
 
 
-def test_retrieval_accuracy_counts_own_documents():
+@pytest.mark.parametrize("block", [2, 1_024])
+def test_retrieval_accuracy_counts_own_documents(monkeypatch, block):
+    monkeypatch.setattr(metrics, "BLOCK", block)
     documents = np.eye(3)
     queries = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, 0, 1.0]])
     assert retrieval_accuracy(queries, documents).tolist() == [1, 0, 1]
@@ -54,7 +57,9 @@ def test_bootstrap_covers_the_mean_about_as_often_as_it_says():
     assert 0.88 <= hits / 200 <= 0.99
 
 
-def test_ndcg_equals_scikit_learn():
+@pytest.mark.parametrize("block", [7, 1_024])
+def test_ndcg_equals_scikit_learn(monkeypatch, block):
+    monkeypatch.setattr(metrics, "BLOCK", block)
     generator = np.random.default_rng(0)
     queries, documents = generator.normal(size=(30, 4)), generator.normal(size=(25, 4))
     relevant = generator.random((30, 25)) < 0.1

@@ -1,6 +1,7 @@
 import io
 import re
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,10 +16,12 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from conftest import KOREAN
 from koembed import models
 from koembed.config import Training
+from koembed.errors import InputError
 from koembed.models import backbone
 from koembed.training import engine
 from koembed.training.engine import (
     LengthGroupedBatchSampler,
+    fill_batches,
     last_checkpoint,
     longest,
     train,
@@ -36,6 +39,27 @@ def fit(model: SentenceTransformer, folder, **settings) -> None:
 
 def changed(before: dict[str, torch.Tensor], model: SentenceTransformer) -> set[str]:
     return {name for name, value in snapshot(model).items() if not torch.equal(value, before[name])}
+
+
+def test_what_fills_no_batch_is_refused_where_short_ones_are_dropped(bert_directory, monkeypatch):
+    """Several processes drop the last, short batch: an objective of six examples would vanish without a word."""
+    objectives = {"simcse": OBJECTIVES["simcse"](context(SentenceTransformer(str(bert_directory), device="cpu")))}
+    with pytest.raises(InputError, match="stage 1: simcse has 6 examples, which fill no batch of 8; lower batch_size"):
+        fill_batches(objectives, 8, "stage 1")
+    monkeypatch.setattr(engine, "PartialState", lambda: SimpleNamespace(num_processes=2))
+    with pytest.raises(InputError, match="stage 1: 1 whole batches for 2 processes"):
+        fill_batches(objectives, 4, "stage 1")
+    fill_batches(objectives, 3, "stage 1")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed")])
+def test_a_disk_that_fills_up_is_said_in_one_line(bert_directory, tmp_path, monkeypatch, error):
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(engine, "save_file", fail)
+    with pytest.raises(InputError, match=rf"cannot write {tmp_path}: (No space|PytorchStream).*; free space"):
+        fit(SentenceTransformer(str(bert_directory), device="cpu"), tmp_path)
 
 
 @pytest.mark.parametrize("trains", ["all", "new_rows"])

@@ -5,6 +5,7 @@ from sentence_transformers import SentenceTransformer
 
 from conftest import KOREAN, PAIRS
 from koembed.errors import InputError
+from koembed.training import gate
 from koembed.training.gate import Interpolation, Judge, Scores, choose, snapshot, spread_pairs
 
 
@@ -102,6 +103,14 @@ def test_the_judge_finds_the_base_unchanged(bert_directory):
     assert scores.english == pytest.approx(1)
     assert -1 <= scores.spearman <= 1
     assert 0 <= scores.auc <= 1
+
+
+def test_of_many_translations_a_sample_is_judged(bert_directory, monkeypatch):
+    monkeypatch.setattr(gate, "MOST_TRANSLATIONS", 3)
+    translations = [*PAIRS, ("a late train", "늦은 기차")]
+    judge = Judge(SentenceTransformer(str(bert_directory), device="cpu"), translations, [], [])
+    assert set(zip(judge.english, judge.korean, strict=True)) < set(translations)
+    assert len(judge.english) == 3
 
 
 def test_english_is_compared_at_all_degrees_of_similarity():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 from tokenizers.models import BPE, WordLevel
+from tokenizers.normalizers import Prepend, Replace, Sequence
 from tokenizers.pre_tokenizers import ByteLevel
 
 from conftest import KOREAN
@@ -53,6 +54,13 @@ def test_text_without_korean_keeps_its_ids(wordpiece, grown, text):
 def test_hangul_is_composed_however_it_was_written(composed, text):
     for form in ("NFC", "NFD"):
         assert composed.normalizer.normalize_str(unicodedata.normalize(form, text)) == text
+
+
+def test_a_normaliser_that_keeps_hangul_composed_stays_as_it_is():
+    """Llama 2's puts a mark before the text: the syllable comes back beside it, not decomposed."""
+    tokenizer = Tokenizer(BPE({"▁": 0}, []))
+    tokenizer.normalizer = Sequence([Prepend("▁"), Replace(" ", "▁")])
+    assert compose_hangul(tokenizer).normalizer.normalize_str("cafe\u0301") == "▁cafe\u0301"
 
 
 def test_mixed_text_composes_only_hangul(composed):

@@ -82,7 +82,7 @@ def held_out_texts(config: Config) -> Iterable[str]:
     Raises:
         InputError: a source cannot be read.
     """
-    data, evaluation = config.data, config.evaluation
+    data = config.data
     for split in ("select", "test"):
         for pair in kopairs.pairs(split):
             yield from (pair.sentence1, pair.sentence2)
@@ -97,19 +97,23 @@ def held_out_texts(config: Config) -> Iterable[str]:
             yield from (first, second)
     for row in load_passages(data.passages_select):
         yield from row
-    for sentences in measured_texts(evaluation).values():
+    for sentences in measured_texts(config).values():
         yield from sentences
 
 
-def measured_texts(evaluation: Evaluation) -> dict[str, list[str]]:
+def measured_texts(config: Config) -> dict[str, list[str]]:
     """Every sentence of the files that are named to measure on, by file.
 
     Raises:
         InputError: a file cannot be read.
     """
+    evaluation = config.evaluation
     found = {str(path): [text for row in load_sts(str(path)) for text in row[:2]] for path in evaluation.sts}
     for path in evaluation.passages:
         found[str(path)] = [text for row in load_passages([path]) for text in row]
+    for source in config.data.bitext_test:
+        if source != "catalogues":  # whose splits share nothing
+            found[source] = [text for row in load_bitext([source], "test") for text in row]
     return found
 
 
@@ -119,11 +123,10 @@ def trained_on(config: Config) -> dict[str, int]:
     Raises:
         InputError: a source cannot be read.
     """
-    corpus = load_corpus(config.model_copy(update={"evaluation": Evaluation()}))
+    data = config.data.model_copy(update={"bitext_test": []})
+    corpus = load_corpus(config.model_copy(update={"evaluation": Evaluation(), "data": data}))
     learned = set(map(key, corpus.sentences()))
-    return {
-        file: len(learned.intersection(map(key, texts))) for file, texts in measured_texts(config.evaluation).items()
-    }
+    return {file: len(learned.intersection(map(key, texts))) for file, texts in measured_texts(config).items()}
 
 
 def without(name: str, rows: list[LabelledRow], held_out: Set[str]) -> list[LabelledRow]:
@@ -228,7 +231,8 @@ def load_bitext(sources: list[str], split: packages.Split = "train") -> list[tup
             found += filter(None, cleaned)
     if not found and split != "train":
         raise InputError(f"data.bitext_{split}={sources}: no translation left after cleaning; name other sources")
-    return list(dict.fromkeys(found))
+    # Held out, no sentence is there twice: of two right translations one would count as wrong.
+    return list(dict.fromkeys(found) if split == "train" else packages.unseen(found, set()))
 
 
 def load_pairs(

@@ -124,7 +124,7 @@ def _hub_rows(name: str) -> Iterator[Row]:
         raise InputError(f"{name}: no such file, and the hub does not answer; check the network, or name a local file")
     try:
         yield from datasets.load_dataset(name, split="train", streaming=True)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"hub data set {name}: {reason}; check the id and the network, or name a local file"

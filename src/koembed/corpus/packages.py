@@ -123,7 +123,7 @@ def bitext(catalogue: Catalogue, cache: Path = DEFAULT_CACHE) -> list[tuple[str,
     if catalogue.split != "train":
         raw = (pair for pair in raw if is_whole(pair[0]) and is_whole(pair[1]))
     cleaned = (clean_pair(english, korean) for english, korean in raw)
-    return list(_unseen((pair for pair in cleaned if pair), set()))
+    return list(unseen((pair for pair in cleaned if pair), set()))
 
 
 def korean(catalogue: Catalogue, cache: Path = DEFAULT_CACHE) -> list[str]:
@@ -143,7 +143,7 @@ def pairs(split: Split, cache: Path = DEFAULT_CACHE) -> list[tuple[str, str]]:
         found = [pair for pair in found if is_sentence(pair[0]) and is_sentence(pair[1])]
     before: dict[Split, tuple[Split, ...]] = {"test": (), "select": ("test",), "train": ("test", "select")}
     seen = {key(text) for other in before[split] for pair in pairs(other, cache) for text in pair}
-    return list(_unseen(found, seen))
+    return list(unseen(found, seen))
 
 
 def texts(cache: Path = DEFAULT_CACHE) -> list[str]:
@@ -153,7 +153,7 @@ def texts(cache: Path = DEFAULT_CACHE) -> list[str]:
     return [text for text in dedupe(found) if key(text) not in held]
 
 
-def _unseen(found: Iterable[tuple[str, str]], seen: set[str]) -> Iterator[tuple[str, str]]:
+def unseen(found: Iterable[tuple[str, str]], seen: set[str]) -> Iterator[tuple[str, str]]:
     """The pairs neither side of which was seen before; adds what it yields to `seen`."""
     for pair in found:
         if seen.isdisjoint(keys := {key(text) for text in pair}):

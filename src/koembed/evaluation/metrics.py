@@ -14,6 +14,8 @@ from koembed.models import vectors_by_length
 
 Floats = NDArray[np.floating]
 
+BLOCK = 1_024  # queries ranked at a time
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -66,7 +68,7 @@ def auc(positive: Floats, negative: Floats) -> float:
 
 def retrieval_accuracy(queries: Floats, documents: Floats) -> Floats:
     """1.0 for each query whose own document is the nearest of all, else 0.0; rows of length 1, [n, hidden] both."""
-    nearest = (queries @ documents.T).argmax(1)
+    nearest = np.concatenate([(block @ documents.T).argmax(1) for block in _blocks(queries)])
     return (nearest == np.arange(len(queries))).astype(np.float64)
 
 
@@ -81,10 +83,16 @@ def ndcg(queries: Floats, documents: Floats, relevant: NDArray[np.bool_], depth:
 
     Source: Järvelin and Kekäläinen 2002.
     """
-    order = np.lexsort((relevant, -(queries @ documents.T)), axis=1)[:, :depth]
+    pairs = zip(_blocks(queries), _blocks(relevant), strict=True)
+    order = np.concatenate([np.lexsort((right, -(block @ documents.T)), axis=1)[:, :depth] for block, right in pairs])
     discount = 1 / np.log2(2.0 + np.arange(order.shape[1]))
     best = np.cumsum(discount)[np.minimum(relevant.sum(1), len(discount)) - 1]
     return np.take_along_axis(relevant, order, axis=1) @ discount / best
+
+
+def _blocks(rows: NDArray) -> list[NDArray]:
+    """Some rows at a time: scores of them all with all documents take memory by the square."""
+    return [rows[start : start + BLOCK] for start in range(0, max(len(rows), 1), BLOCK)]
 
 
 def passage_ndcg(model: SentenceTransformer, pairs: list[tuple[str, str]], batch_size: int = 64) -> Floats:

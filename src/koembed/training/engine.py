@@ -16,6 +16,7 @@ from accelerate import PartialState
 from datasets import Dataset, DatasetDict, Value
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from sentence_transformers import (
     SentenceTransformer,
@@ -28,7 +29,9 @@ from torch import Tensor, nn
 from transformers import PrinterCallback, TrainerCallback
 
 from koembed.config import Training
+from koembed.errors import InputError
 from koembed.models import backbone, default_prompt, has_bf16, token_lengths
+from koembed.storage import cannot_write
 from koembed.training.attention import float32_attention
 from koembed.training.dropout import dropout
 from koembed.training.objectives import Objective
@@ -85,6 +88,10 @@ def train(
         disable_tqdm=True,
         seed=seed,
     )
+    # Of several GPUs one process takes one: torch's DataParallel copies hooks, and every copy would run one adapter.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    if arguments.dataloader_drop_last:
+        fill_batches(objectives, settings.batch_size, label)
     trainer = Trainer(objectives, model=model, args=arguments, callbacks=[ProgressBar(label, console)])
     trainer.remove_callback(PrinterCallback)
     checkpoint = last_checkpoint(directory)
@@ -100,6 +107,22 @@ def train(
     vars(model).pop("_is_accelerate_prepared", None)  # of several processes, each model's wrapper bears the mark
     model.max_seq_length = whole_length
     model.eval()
+
+
+def fill_batches(objectives: dict[str, Objective], batch_size: int, label: str) -> None:
+    """Make sure that each objective has a whole batch, and each process a batch: the last, short one is dropped.
+
+    Raises:
+        InputError: one has not, or all have fewer than there are processes.
+    """
+    batches = {name: len(objective.dataset) // batch_size for name, objective in objectives.items()}
+    advice = "lower batch_size, give more data, or train on fewer processes"
+    for name in batches:
+        if not batches[name]:
+            few = len(objectives[name].dataset)
+            raise InputError(f"{label}: {name} has {few} examples, which fill no batch of {batch_size}; {advice}")
+    if sum(batches.values()) < (processes := PartialState().num_processes):
+        raise InputError(f"{label}: {sum(batches.values())} whole batches for {processes} processes; {advice}")
 
 
 def last_checkpoint(directory: Path) -> str | None:
@@ -142,6 +165,12 @@ class Trainer(SentenceTransformerTrainer):
         """By place, not by name: the names of one parameter differ between one process and several."""
         parameters = nn.ModuleList(cast("dict[str, nn.Module]", self.loss).values()).parameters()
         return {str(place): weight for place, weight in enumerate(parameters) if weight.requires_grad}
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, SafetensorError, RuntimeError) as error:  # torch has the last of a full disk
+            raise cannot_write(Path(cast(str, self.args.output_dir)), error) from error
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         directory = Path(cast(str, output_dir or self.args.output_dir))
@@ -235,7 +264,7 @@ class ProgressBar(TrainerCallback):
         if state.is_world_process_zero:
             self.bar = self.progress.add_task(self.label, total=state.max_steps, loss="", rate="")
             self.progress.start()
-        logger.info("%s: %d steps of %d examples", self.label, state.max_steps, args.train_batch_size)
+        logger.info("%s: %d steps of %d examples", self.label, state.max_steps, self.examples)
         if self.first:
             logger.info("%s: continues after step %d", self.label, self.first)
 

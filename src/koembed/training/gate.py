@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -18,6 +19,8 @@ from koembed.evaluation.metrics import cosines as pair_cosines
 from koembed.models import in_bf16
 
 Purpose = Literal["similarity", "retrieval"]
+
+MOST_TRANSLATIONS = 2_000  # that are judged by: similarities of all with all take memory by the square
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Judge:
 
     Args:
         base: the untouched base, whose English is to be kept.
-        bitext: (English, Korean).
+        bitext: (English, Korean); of more than 2,000 a sample is taken.
         scored: (sentence, sentence, score), ranked besides KoPairs.
         passages: (query, passage), for retrieval.
 
@@ -69,6 +72,8 @@ class Judge:
         self.pairs = kopairs.pairs("select")
         self.scored = scored
         self.passages = passages
+        if len(bitext) > MOST_TRANSLATIONS:
+            bitext = random.Random(0).sample(bitext, MOST_TRANSLATIONS)
         self.english = [english for english, _ in bitext]
         self.korean = [korean for _, korean in bitext]
         with in_bf16(base):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from accelerate import PartialState
 from numpy.typing import NDArray
 from pydantic import BaseModel
 from rich.console import Console
@@ -229,7 +230,8 @@ def fit(shop: Workshop, model: SentenceTransformer, settings: Training, label: s
     objectives = build_objectives(shop, model, settings, label, directory)
     for name, objective in objectives.items():
         logger.info("%s: %s with %d examples", label, name, len(objective.dataset))
-    directory = directory / digest(settings.model_dump_json(), shop.config.seed, shop.corpus)
+    processes = PartialState().num_processes  # steps are of as many batches, and are counted when a training continues
+    directory = directory / digest(settings.model_dump_json(), shop.config.seed, shop.corpus, processes)
     train(model, objectives, settings, directory, label, shop.config.seed, shop.console)
 
 
@@ -264,7 +266,7 @@ def build_objectives(
                 teach=as_student_reads(shop.teach),
                 teachers=list(map(as_student_reads, teachers)),
                 settings=settings,
-                examples=round(settings.max_examples * share / total),
+                examples=max(2, round(settings.max_examples * share / total)),  # of one text nothing is learned
                 rng=rng,
                 alone=len(shares) == 1,
                 mine=shop.miner(model, name, settings.hard_negatives, directory),

@@ -31,7 +31,7 @@ def compose_hangul(tokenizer: Tokenizer) -> Tokenizer:
     that the base keeps apart; a guard character between those, put in before NFC and taken out after it, prevents that.
     """
     copy = Tokenizer.from_str(tokenizer.to_str())
-    if copy.normalizer is None or copy.normalizer.normalize_str("한") == "한":
+    if copy.normalizer is None or "한" in copy.normalizer.normalize_str("한"):
         return copy
     firsts, seconds = (_character_class(parts) for parts in zip(*_composing_pairs(), strict=True))
     # The guard goes between two characters, never before the first: NFC panics on an insertion at the start
