@@ -1,4 +1,4 @@
-"""The whole work, top to bottom: four stages, each judged before it is kept; then all of them measured side by side."""
+"""The whole work, top to bottom: four stages, the gate after each that trains; then all measured side by side."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from koembed.training.gate import Scores
 CHIPS = 60  # new tokens that are shown
 QUALITY = {
     "similarity": "mean of Spearman, AUC and retrieval accuracy",
-    "retrieval": "retrieval accuracy",
+    "retrieval": "nDCG@10 of held-out passages, or retrieval accuracy where there are none",
 }
 
 Notes = Mapping[int, Mapping[str, Any]]
