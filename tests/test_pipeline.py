@@ -239,7 +239,7 @@ def test_a_killed_training_is_not_continued_for_another_model(bert_directory, tm
 
 
 def test_two_processes_train_one_model(bert_directory, tmp_path):
-    """The old shell script under torchrun: gradients are averaged and negatives gathered; one checkpoint comes out."""
+    """The old shell script under torchrun: steps are of both processes' examples, and one checkpoint comes out."""
     arguments = [*overrides(tmp_path, bert_directory), "stage1.batch_size=2", "stage1.objectives={simcse: 1}"]
     config = load_config(None, arguments)
     pipeline.make_stages(config, Console(quiet=True), 0, 0)

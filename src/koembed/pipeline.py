@@ -1,4 +1,4 @@
-"""The whole work, top to bottom: four stages, the gate after each that trains; then all measured side by side."""
+"""The whole work, top to bottom: four stages, a gate after each from stage 1 on; then all measured side by side."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def evaluate(config: Config, console: Console, fresh: bool = False) -> dict[str,
 
 
 def warn_of_learned(config: Config, console: Console) -> None:
-    """Say of every file that was named after a stage was made how many of its sentences were trained on."""
+    """Say of every source that was named after a stage was made how many of its sentences were trained on."""
     done = [number for number in range(len(STAGES)) if is_done(config, number)]
     held_out = [set(read_json(config.stage(number) / STAGE_FILE).get("held_out", ())) for number in done]
     late = [file for file in measured_texts(config) if not all(file in known for known in held_out)]

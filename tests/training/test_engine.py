@@ -21,9 +21,9 @@ from koembed.models import backbone
 from koembed.training import engine
 from koembed.training.engine import (
     LengthGroupedBatchSampler,
-    fill_batches,
     last_checkpoint,
     longest,
+    require_whole_batches,
     train,
 )
 from koembed.training.gate import snapshot
@@ -45,11 +45,11 @@ def test_what_fills_no_batch_is_refused_where_short_ones_are_dropped(bert_direct
     """Several processes drop the last, short batch: an objective of six examples would vanish without a word."""
     objectives = {"simcse": OBJECTIVES["simcse"](context(SentenceTransformer(str(bert_directory), device="cpu")))}
     with pytest.raises(InputError, match="stage 1: simcse has 6 examples, which fill no batch of 8; lower batch_size"):
-        fill_batches(objectives, 8, "stage 1")
+        require_whole_batches(objectives, 8, "stage 1")
     monkeypatch.setattr(engine, "PartialState", lambda: SimpleNamespace(num_processes=2))
-    with pytest.raises(InputError, match="stage 1: 1 whole batches for 2 processes"):
-        fill_batches(objectives, 4, "stage 1")
-    fill_batches(objectives, 3, "stage 1")
+    with pytest.raises(InputError, match=r"stage 1: fewer whole batches \(1\) than processes \(2\); lower batch_size"):
+        require_whole_batches(objectives, 4, "stage 1")
+    require_whole_batches(objectives, 3, "stage 1")
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed")])

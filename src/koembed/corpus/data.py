@@ -88,10 +88,8 @@ def held_out_texts(config: Config) -> Iterable[str]:
             yield from (pair.sentence1, pair.sentence2)
     for probe in kopairs.probes():
         yield from (probe.base, probe.should_stay_close, probe.should_move_away)
-    translations: dict[packages.Split, list[str]] = {"select": data.bitext_select, "test": data.bitext_test}
-    for split, sources in translations.items():
-        for translation in load_bitext(sources, split) if sources else ():
-            yield from translation
+    for translation in load_bitext(data.bitext_select, "select") if data.bitext_select else ():
+        yield from translation
     for source in data.pairs_select:
         for first, second, _ in load_sts(source):
             yield from (first, second)
@@ -102,7 +100,7 @@ def held_out_texts(config: Config) -> Iterable[str]:
 
 
 def measured_texts(config: Config) -> dict[str, list[str]]:
-    """Every sentence of the files that are named to measure on, by file.
+    """Every sentence of the sources that are named to measure on, by source.
 
     Raises:
         InputError: a file cannot be read.
@@ -112,13 +110,12 @@ def measured_texts(config: Config) -> dict[str, list[str]]:
     for path in evaluation.passages:
         found[str(path)] = [text for row in load_passages([path]) for text in row]
     for source in config.data.bitext_test:
-        if source != "catalogues":  # whose splits share nothing
-            found[source] = [text for row in load_bitext([source], "test") for text in row]
+        found[source] = [text for row in load_bitext([source], "test") for text in row]
     return found
 
 
 def trained_on(config: Config) -> dict[str, int]:
-    """Of every file that is named to measure on, how many sentences the training data would have, did they not go.
+    """Of every source that is named to measure on, how many sentences the training data would have, did they not go.
 
     Raises:
         InputError: a source cannot be read.
@@ -126,7 +123,7 @@ def trained_on(config: Config) -> dict[str, int]:
     data = config.data.model_copy(update={"bitext_test": []})
     corpus = load_corpus(config.model_copy(update={"evaluation": Evaluation(), "data": data}))
     learned = set(map(key, corpus.sentences()))
-    return {file: len(learned.intersection(map(key, texts))) for file, texts in measured_texts(config).items()}
+    return {source: len(learned.intersection(map(key, texts))) for source, texts in measured_texts(config).items()}
 
 
 def without(name: str, rows: list[LabelledRow], held_out: Set[str]) -> list[LabelledRow]:

@@ -267,7 +267,8 @@ def _beside(target: Path) -> Iterator[Path]:
             yield Path(temporary)
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise InputError(f"cannot write {target}: {reason}; free some space there or set KOEMBED_CACHE") from error
+        advice = "free space there, or name another place (KOEMBED_CACHE, root)"
+        raise InputError(f"cannot write {target}: {reason}; {advice}") from error
 
 
 def _download(package: Package, directory: Path) -> Path:

@@ -91,7 +91,7 @@ def train(
     # Of several GPUs one process takes one: torch's DataParallel copies hooks, and every copy would run one adapter.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     if arguments.dataloader_drop_last:
-        fill_batches(objectives, settings.batch_size, label)
+        require_whole_batches(objectives, settings.batch_size, label)
     trainer = Trainer(objectives, model=model, args=arguments, callbacks=[ProgressBar(label, console)])
     trainer.remove_callback(PrinterCallback)
     checkpoint = last_checkpoint(directory)
@@ -109,7 +109,7 @@ def train(
     model.eval()
 
 
-def fill_batches(objectives: dict[str, Objective], batch_size: int, label: str) -> None:
+def require_whole_batches(objectives: dict[str, Objective], batch_size: int, label: str) -> None:
     """Make sure that each objective has a whole batch, and each process a batch: the last, short one is dropped.
 
     Raises:
@@ -121,8 +121,9 @@ def fill_batches(objectives: dict[str, Objective], batch_size: int, label: str) 
         if not batches[name]:
             few = len(objectives[name].dataset)
             raise InputError(f"{label}: {name} has {few} examples, which fill no batch of {batch_size}; {advice}")
-    if sum(batches.values()) < (processes := PartialState().num_processes):
-        raise InputError(f"{label}: {sum(batches.values())} whole batches for {processes} processes; {advice}")
+    whole, processes = sum(batches.values()), PartialState().num_processes
+    if whole < processes:
+        raise InputError(f"{label}: fewer whole batches ({whole}) than processes ({processes}); {advice}")
 
 
 def last_checkpoint(directory: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""The four stages. Each opens the stage before it, changes it, lets the gate decide, and returns the model."""
+"""The four stages. Each opens the one before and changes it; from stage 1 on the gate decides how much is kept."""
 
 from __future__ import annotations
 

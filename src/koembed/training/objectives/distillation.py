@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
+from koembed.errors import InputError
 from koembed.training.objectives.base import Context, Objective
 
 NEIGHBOURS = 64  # the second sentence is one of so many nearest
@@ -58,6 +59,8 @@ def distillation(context: Context) -> Objective:
     Source: Park et al. 2019, "Relational knowledge distillation"; Tung and Mori 2019 (similarity-preserving).
     """
     texts = context.sample("texts (data.texts)", context.corpus.texts)
+    if len(texts) < 2:
+        raise InputError("objective distillation compares texts, and data.texts has one; give more")
     vectors, offset = calibrated([np.asarray(teacher(texts), np.float32) for teacher in context.teachers])
     partners = _partners(torch.from_numpy(vectors), torch.Generator().manual_seed(context.rng.getrandbits(32)))
     rows = np.stack([np.arange(len(texts)), partners.numpy()], 1)
