@@ -21,7 +21,7 @@ from sentence_transformers import SentenceTransformer
 
 from koembed.config import Config, Vocab
 from koembed.corpus.data import load_corpus, load_sts, load_words, locate_model
-from koembed.evaluation.metrics import cosines, spearman
+from koembed.metrics import cosines, spearman
 from koembed.models import input_rows, open_model
 from koembed.vocab.expand import fast_tokenizer, tokens_per_word
 from koembed.vocab.graft import compose_hangul, graft_model

@@ -34,8 +34,8 @@ from koembed.adapters.model import adapted
 from koembed.cli import keep_freed_memory, quiet_libraries
 from koembed.config import Config, load_config
 from koembed.corpus.data import load_bitext, load_passages
-from koembed.evaluation.metrics import ndcg, relevance
 from koembed.evaluation.suites.stages import load_suite, measure
+from koembed.metrics import ndcg, relevance
 from koembed.storage import STAGE_FILE, read_json
 from koembed.training.stages import Workshop, train_adapter
 

@@ -42,7 +42,7 @@ from koembed.config import load_config
 from koembed.corpus.data import load_sts, locate_model
 from koembed.corpus.files import rows
 from koembed.corpus.packages import DEFAULT_CACHE
-from koembed.evaluation.metrics import cosines, spearman
+from koembed.metrics import cosines, spearman
 from koembed.models import open_model
 from koembed.pipeline import make_stages
 from koembed.vocab.expand import fast_tokenizer

@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 from conftest import KOREAN, PAIRS
 from koembed.config import Training
 from koembed.corpus.data import Corpus
-from koembed.evaluation.metrics import encode
+from koembed.metrics import encode
 from koembed.training.engine import ProgressBar
 from koembed.training.objectives import Context
 

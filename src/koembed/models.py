@@ -22,6 +22,8 @@ from transformers import PreTrainedModel
 from koembed.errors import InputError
 from koembed.hub import cached_model, hub_answers
 
+Encoder = Callable[[list[str]], NDArray[np.float32]]  # [texts] -> [n, dim], rows of length 1
+
 # Tokens encoded at once on a CPU. Buffers of more are mapped anew for every batch and cleared page by page
 # (benchmarks/passage_batches.py).
 TOKENS_AT_ONCE = 4_096

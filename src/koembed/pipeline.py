@@ -21,12 +21,12 @@ from koembed.config import Config, differences
 from koembed.corpus import kopairs
 from koembed.corpus.data import load_bitext, measured_texts, trained_on
 from koembed.errors import InputError
-from koembed.evaluation.metrics import encode
 from koembed.evaluation.significance import gains
 from koembed.evaluation.suites.stages import load_suite, measure
 from koembed.export.fold import folded
 from koembed.export.modelcard import model_card
 from koembed.export.portable import make_portable
+from koembed.metrics import encode
 from koembed.models import open_model
 from koembed.report.page import write_report
 from koembed.report.table import print_table

@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 from conftest import ENGLISH
 from koembed.config import Training
 from koembed.errors import InputError
-from koembed.evaluation.metrics import encode
+from koembed.metrics import encode
 from koembed.training import mining
 from koembed.training.mining import mine, mined_once, nearest_approximate, nearest_exact, pool_of
 from koembed.training.objectives import build

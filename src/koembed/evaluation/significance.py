@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from koembed.evaluation.metrics import Interval, auc, bootstrap, spearman
+from koembed.metrics import Interval, auc, bootstrap, spearman
 
 Floats = NDArray[np.float64]
 

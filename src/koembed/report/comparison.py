@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from koembed.evaluation.metrics import Interval
+from koembed.metrics import Interval
 from koembed.report import plots
 from koembed.report.metrics import AUC, DISCRIMINATION, Metric, Stage, long, measured, short
 from koembed.report.plots import number

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from koembed.evaluation.metrics import Interval
+from koembed.metrics import Interval
 
 Stage = Mapping[str, Any]  # one of results.json
 SIGNS = {1: "▲", -1: "▼", 0: "≈"}

@@ -16,7 +16,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 import numpy as np
 from markupsafe import Markup
 
-from koembed.evaluation.metrics import Interval
+from koembed.metrics import Interval
 from koembed.report.metrics import SIGNS, sign
 
 STEPS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # distances between ticks that read well

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from koembed.evaluation.metrics import Interval
+from koembed.metrics import Interval
 from koembed.report.metrics import SIGNS, Stage, sign
 from koembed.report.plots import signed
 

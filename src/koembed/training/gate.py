@@ -14,8 +14,8 @@ from torch import Tensor
 
 from koembed.corpus import kopairs
 from koembed.errors import InputError
-from koembed.evaluation.metrics import auc, encode, passage_ndcg, retrieval_accuracy, spearman
-from koembed.evaluation.metrics import cosines as pair_cosines
+from koembed.metrics import auc, encode, passage_ndcg, retrieval_accuracy, spearman
+from koembed.metrics import cosines as pair_cosines
 from koembed.models import in_bf16
 
 Purpose = Literal["similarity", "retrieval"]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from koembed.errors import InputError
-from koembed.evaluation.metrics import encode
+from koembed.metrics import encode
 from koembed.storage import read_json, write_json
 
 # Negatives are this share of the positive's cosine below it: TopK-PercPos, the best of NV-Retriever's rules.

@@ -31,7 +31,8 @@ from koembed.corpus.data import (
     load_words,
     locate_model,
 )
-from koembed.models import as_read, backbone, layer_count, open_model, teacher_vectors
+from koembed.corpus.spaces import semantic_space
+from koembed.models import Encoder, as_read, backbone, layer_count, open_model, teacher_vectors
 from koembed.storage import STAGE_FILE, read_json
 from koembed.training.engine import train
 from koembed.training.gate import Interpolation, Judge, Purpose, Scores, Verdict, choose, snapshot
@@ -39,7 +40,6 @@ from koembed.training.mining import mined_once
 from koembed.training.objectives import Context, Objective, build
 from koembed.training.trainable import train_only
 from koembed.vocab.expand import Expansion, expand
-from koembed.vocab.initialize import Encoder, semantic_space
 
 logger = logging.getLogger(__name__)
 

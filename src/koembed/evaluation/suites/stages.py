@@ -15,7 +15,8 @@ from koembed.config import Evaluation
 from koembed.corpus import kopairs
 from koembed.corpus.data import load_passages, load_sts
 from koembed.errors import InputError
-from koembed.evaluation.metrics import (
+from koembed.evaluation.significance import discrimination
+from koembed.metrics import (
     Interval,
     auc,
     bootstrap,
@@ -25,7 +26,6 @@ from koembed.evaluation.metrics import (
     retrieval_accuracy,
     spearman,
 )
-from koembed.evaluation.significance import discrimination
 
 RESERVED = {"similar", "hard", "plain", "graded", "ko_en", "en_ko"}  # sets of the suite itself
 

@@ -7,10 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
 import torch
 from datasets import Dataset
-from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.losses.merged_forward import embed_columns
 from torch import Tensor, nn
@@ -18,9 +16,8 @@ from torch import Tensor, nn
 from koembed.config import Training
 from koembed.corpus.data import Corpus
 from koembed.errors import InputError
+from koembed.models import Encoder
 from koembed.training.objectives.contrastive import ContrastiveLoss
-
-Encoder = Callable[[list[str]], NDArray[np.float32]]
 
 
 def no_negatives(anchors: list[str], positives: list[str]) -> list[list[str]]:

@@ -7,8 +7,8 @@ from sentence_transformers import SentenceTransformer
 from sklearn.metrics import ndcg_score, roc_auc_score
 
 from conftest import KOREAN
-from koembed.evaluation import metrics
-from koembed.evaluation.metrics import (
+from koembed import metrics
+from koembed.metrics import (
     auc,
     bootstrap,
     encode,
