@@ -157,7 +157,7 @@ def old_recipe(root: Path, overrides: list[str], console: Console) -> list[float
     train_adapter(shop, model, "bottleneck", config.stage2, scratch)
     found = [measure(model, suite)]
     train_adapter(shop, model, "language", config.stage3.language, scratch)
-    train_adapter(shop, model, "sts", config.stage3.tasks["sts"], scratch, is_task=True)
+    train_adapter(shop, model, "sts", config.stage3.tasks["sts"], scratch)
     found.append(measure(model, suite))
     return [round(stage["sts"][KORSTS]["value"], 4) for stage in found]
 

@@ -77,11 +77,8 @@ class Data(Section):
 
 
 class Training(Section):
-    """Settings that every trained stage has."""
+    """Settings that every training has."""
 
-    trains: Literal["all", "embeddings", "new_rows", "lora"] = _setting(
-        "all", "parameters that move: all, embeddings, new_rows or lora"
-    )
     objectives: dict[ObjectiveName, Share] = _setting(
         {}, "objective: share of the training examples (docs/objectives.md)"
     )
@@ -93,8 +90,6 @@ class Training(Section):
     accumulation: Positive = _setting(1, "steps whose gradients are summed")
     warmup: Annotated[float, Field(ge=0, lt=1)] = _setting(0.1, "share of the steps that warms up")
     max_grad_norm: Annotated[float, Field(gt=0)] = _setting(1.0, "gradient norm that is clipped to")
-    embedding_learning_rate: Rate | None = _setting(None, "of the input embeddings, where another suits them")
-    lora_rank: Positive = _setting(16, "rank of the updates that `trains: lora` learns")
     temperature: Annotated[float, Field(gt=0)] = _setting(0.05, "InfoNCE temperature")
     learn_temperature: bool = _setting(False, "let InfoNCE's temperature train too")
     hard_negatives: Annotated[int, Field(ge=0)] = _setting(0, "mined for each labelled pair with the stage before")
@@ -115,6 +110,16 @@ class Training(Section):
         return shares
 
 
+class Weights(Training):
+    """A training of weights of the model itself."""
+
+    trains: Literal["all", "embeddings", "new_rows", "lora"] = _setting(
+        "all", "parameters that move: all, embeddings, new_rows or lora"
+    )
+    embedding_learning_rate: Rate | None = _setting(None, "of the input embeddings, where another suits them")
+    lora_rank: Positive = _setting(16, "rank of the updates that `trains: lora` learns")
+
+
 class Vocab(Section):
     size: Positive | Literal["auto"] = _setting(8_000, "pieces learned from the corpus; auto: at the knee of the curve")
     words: Annotated[int, Field(ge=0)] = _setting(14_000, "words taken from the word list, most frequent first")
@@ -128,15 +133,15 @@ class Vocab(Section):
     top_k: Positive = _setting(10, "base words that a new row is averaged from")
     temperature: Annotated[float, Field(gt=0)] = _setting(0.1, "softmax temperature over their cosines")
     csls: Annotated[int, Field(ge=0)] = _setting(50, "neighbours whose mean cosine is taken off hubs (CSLS); 0: none")
-    distill: Training = Training(
+    distill: Weights = Weights(
         trains="new_rows", objectives={"healing": 1.0}, max_examples=20_000, learning_rate=3e-3, batch_size=32
     )
 
 
 class Adapters(Training):
-    """A trained stage whose parameters are adapters of this shape."""
+    """A training of an adapter of this shape, everything else frozen."""
 
-    trains: Literal["adapters"] = _setting("adapters", "parameters that move")  # type: ignore[assignment]
+    trains: Literal["adapters"] = _setting("adapters", "parameters that move")
     size: Positive = _setting(256, "bottleneck width")
     activation: Literal["gelu", "identity"] = _setting(
         "identity", "identity or gelu, between down and up; identity folds into a plain model (`koembed export`)"
@@ -145,24 +150,29 @@ class Adapters(Training):
         "sequential", "sequential (after each sublayer) or parallel (beside it)"
     )
     invertible: bool = _setting(False, "also an invertible adapter on the input embeddings (MAD-X)")
-    fuses: list[str] = _setting([], "of a task: earlier tasks whose adapters it weighs, in place of its own adapter")
     learning_rate: Rate = _setting(3e-4, "peak of the learning rate")
+
+
+class Task(Adapters):
+    """A task's adapter, on top of the language adapter."""
+
+    fuses: list[str] = _setting([], "earlier tasks whose adapters it weighs, in place of an adapter of its own")
 
 
 class Stage3(Section):
     language: Adapters = Adapters(objectives={"distillation": 1.0}, max_examples=5_000, batch_size=32, teachers=[E5])
-    tasks: dict[str, Adapters] = {
-        "sts": Adapters(
+    tasks: dict[str, Task] = {
+        "sts": Task(
             objectives={"cosine": 0.5, "distillation": 0.5}, max_examples=4_000, epochs=2, batch_size=32, teachers=[E5]
         ),
-        "retrieval": Adapters(
-            objectives={"distillation": 0.5, "translation": 0.3, "span": 0.2}, max_examples=6_000, teachers=[E5]
+        "retrieval": Task(
+            objectives={"distillation": 0.5, "span": 0.2, "translation": 0.3}, max_examples=6_000, teachers=[E5]
         ),
     }
 
     @field_validator("tasks")
     @classmethod
-    def _names_can_be_used(cls, tasks: dict[str, Adapters]) -> dict[str, Adapters]:
+    def _names_can_be_used(cls, tasks: dict[str, Task]) -> dict[str, Task]:
         for name in tasks:
             if not re.fullmatch(r"[\w-]+", name) or name in TAKEN_NAMES or hasattr(nn.ModuleDict(), name):
                 raise ValueError(f"a task cannot be called {name!r}; use letters, digits, _ and -, or another name")
@@ -208,8 +218,8 @@ class Config(Section):
     model: Model = Model()
     data: Data = Data()
     vocab: Vocab = Vocab()
-    stage1: Training = Training(
-        objectives={"simcse": 0.4, "alignment": 0.3, "distillation": 0.3},
+    stage1: Weights = Weights(
+        objectives={"alignment": 0.3, "distillation": 0.3, "simcse": 0.4},
         max_examples=30_000,
         learning_rate=1e-4,
         teachers=[E5],

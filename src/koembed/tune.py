@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from koembed.adapters.model import adapted
-from koembed.config import Adapters, Config, Training
+from koembed.config import Adapters, Config, Weights
 from koembed.corpus.packages import build_once
 from koembed.errors import InputError
 from koembed.models import open_model
@@ -85,13 +85,13 @@ def tune(
     return print_best(search, best, console)
 
 
-def find(config: Config, target: str) -> Training:
+def find(config: Config, target: str) -> Weights | Adapters:
     """The settings that a target names.
 
     Raises:
         InputError: there are none.
     """
-    known: dict[str, Training] = {
+    known: dict[str, Weights | Adapters] = {
         "stage1": config.stage1,
         "stage2": config.stage2,
         "stage3.language": config.stage3.language,
@@ -105,7 +105,7 @@ def find(config: Config, target: str) -> Training:
 # What is searched
 
 
-def space(settings: Training) -> dict[str, BaseDistribution]:
+def space(settings: Weights | Adapters) -> dict[str, BaseDistribution]:
     """Around the config's own values: the learning rate up to ten times either way, all else up to four times.
 
     Only the shares' ratios count, so the first objective's stays.
@@ -124,13 +124,13 @@ def space(settings: Training) -> dict[str, BaseDistribution]:
     return found
 
 
-def own_point(settings: Training) -> Params:
+def own_point(settings: Weights | Adapters) -> Params:
     """The config's own point of the space."""
     own = settings.model_dump() | {f"objectives.{name}": share for name, share in settings.objectives.items()}
     return {name: own[name] for name in space(settings)}
 
 
-def changes(settings: Training, point: Params) -> dict[str, Any]:
+def changes(settings: Weights | Adapters, point: Params) -> dict[str, Any]:
     """The settings at a point of the space, in three digits: what is printed is what was tried."""
     found: dict[str, Any] = {name: _short(value) for name, value in point.items() if "." not in name}
     if len(settings.objectives) > 1:
@@ -169,7 +169,7 @@ class Search:
 
     shop: Workshop
     target: str
-    settings: Training
+    settings: Weights | Adapters
     directory: Path
     below: Path
 
@@ -200,13 +200,13 @@ def foundation(shop: Workshop, target: str, directory: Path) -> Path:
         model = adapted(before)
         with TemporaryDirectory(dir=directory) as scratch:
             for name, settings in below.items():
-                fit_adapter(shop, model, name, settings, Path(scratch), is_task=name != "language")
+                fit_adapter(shop, model, name, settings, Path(scratch))
         model.save(str(path), create_model_card=False)
 
     return build_once(place, build) if below else before
 
 
-def key(config: Config, target: str, *settings: Training) -> str:
+def key(config: Config, target: str, *settings: Weights | Adapters) -> str:
     """A name for all that trials share: only then are they comparable."""
     parent = read_json(config.stage(int(target[len("stage")]) - 1) / STAGE_FILE)["id"]
     shared = config.model_dump_json(include={"seed": True, "model": True, "data": True, "gate": True})
@@ -265,16 +265,15 @@ def run_trial(search: Search, study: Study, console: Console) -> None:
     logger.info("%s: %s", search.target, line)
 
 
-def attempt(search: Search, settings: Training, directory: Path) -> Verdict:
+def attempt(search: Search, settings: Weights | Adapters, directory: Path) -> Verdict:
     """Train what the target trains, in a directory of its own, and let the gate judge it."""
     shop, target = search.shop, search.target
     torch.manual_seed(shop.config.seed)  # adapters start at random: trials are to differ by their settings alone
-    if not isinstance(settings, Adapters):
+    if isinstance(settings, Weights):
         model = open_model(search.below, shop.config.model.max_length)
         return fit_weights(shop, model, settings, directory)
     name = "bottleneck" if target == "stage2" else target.rpartition(".")[2]
-    is_task = target.startswith("stage3.tasks.")
-    return fit_adapter(shop, adapted(search.below), name, settings, directory, is_task)
+    return fit_adapter(shop, adapted(search.below), name, settings, directory)
 
 
 def print_best(search: Search, best: list[FrozenTrial], console: Console) -> list[str]:

@@ -15,7 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from conftest import KOREAN
 from koembed import models
-from koembed.config import Training
+from koembed.config import Training, Weights
 from koembed.errors import InputError
 from koembed.models import backbone
 from koembed.training import engine
@@ -66,7 +66,7 @@ def test_a_disk_that_fills_up_is_said_in_one_line(bert_directory, tmp_path, monk
 def test_embeddings_have_their_own_learning_rate(model_directory, tmp_path, trains):
     """Both groups follow the same schedule, and neither decays."""
     model = SentenceTransformer(str(model_directory), device="cpu")
-    settings = Training(trains=trains, learning_rate=1e-3, embedding_learning_rate=4e-3, warmup=0)
+    settings = Weights(trains=trains, learning_rate=1e-3, embedding_learning_rate=4e-3, warmup=0)
     with train_only(model, settings, first_new_row=5):
         embeddings = set(backbone(model).get_input_embeddings().parameters())
         seen = list_groups(model, settings, tmp_path)
@@ -78,14 +78,15 @@ def test_embeddings_have_their_own_learning_rate(model_directory, tmp_path, trai
     }
 
 
-def list_groups(model: SentenceTransformer, settings: Training, folder) -> list[dict]:
+def list_groups(model: SentenceTransformer, settings: Weights, folder) -> list[dict]:
     """The optimizer's parameter groups of a training, those without parameters left out."""
     groups: list[dict] = []
     handle = register_optimizer_step_pre_hook(
         lambda optimizer, *_: groups.__setitem__(slice(None), optimizer.param_groups)
     )
     objective = OBJECTIVES["simcse"](context(model))
-    train(model, {"simcse": objective}, settings, folder, "test", seed=0, console=Console(quiet=True))
+    rate = settings.embedding_learning_rate
+    train(model, {"simcse": objective}, settings, folder, "test", 0, Console(quiet=True), rate)
     handle.remove()
     return [group for group in groups if group["params"]]
 

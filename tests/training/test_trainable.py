@@ -8,7 +8,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import Gemma3TextConfig, Gemma3TextModel
 
 from conftest import KOREAN
-from koembed.config import Training
+from koembed.config import Weights
 from koembed.models import backbone, input_rows
 from koembed.training.engine import train
 from koembed.training.gate import Interpolation, snapshot
@@ -28,7 +28,7 @@ def opened(directory) -> tuple[SentenceTransformer, int]:
 def fit(model: SentenceTransformer, first_new_row: int, folder, **settings) -> set[str]:
     """Train; the names of the weights that changed."""
     before = snapshot(model)
-    chosen = Training(**{**SETTINGS, **settings})
+    chosen = Weights(**{**SETTINGS, **settings})
     with train_only(model, chosen, first_new_row):
         objective = OBJECTIVES["simcse"](context(model))
         train(model, {"simcse": objective}, chosen, folder, "test", seed=0, console=Console(quiet=True))

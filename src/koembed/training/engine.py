@@ -52,6 +52,7 @@ def train(
     label: str,
     seed: int,
     console: Console,
+    embedding_learning_rate: float | None = None,
 ) -> None:
     """Train what ``model`` leaves unfrozen, in place.
 
@@ -61,6 +62,7 @@ def train(
 
     Args:
         directory: checkpoints are kept in it; a run that was killed continues from the newest.
+        embedding_learning_rate: of the input embeddings, where another than the settings' suits them.
     """
     on_gpu = torch.cuda.is_available()
     arguments = SentenceTransformerTrainingArguments(
@@ -70,7 +72,7 @@ def train(
         gradient_accumulation_steps=settings.accumulation,
         optim="adamw_torch_fused",  # on the CPU too: an update of a large vocabulary costs an eighth of the plain one
         learning_rate=settings.learning_rate,
-        learning_rate_mapping=embedding_rate(model, settings.embedding_learning_rate),
+        learning_rate_mapping=embedding_rate(model, embedding_learning_rate),
         warmup_steps=settings.warmup,
         max_grad_norm=settings.max_grad_norm,
         weight_decay=0.0,

@@ -20,7 +20,7 @@ from sentence_transformers import SentenceTransformer
 
 from koembed.adapters.model import AdaptedTransformer, AdapterSpec, adapted
 from koembed.adapters.structure import sublayers
-from koembed.config import Adapters, Config, Training
+from koembed.config import Adapters, Config, Task, Training, Weights
 from koembed.corpus.data import (
     Corpus,
     load_bitext,
@@ -158,7 +158,7 @@ def stage3(shop: Workshop) -> Outcome:
     below: list[BaseModel] = [shop.config.gate]
     for name, adapter in {"language": settings.language, **settings.tasks}.items():
         directory = shop.training(3, *below)
-        verdicts[name] = fit_adapter(shop, model, name, adapter, directory, is_task=name != "language")
+        verdicts[name] = fit_adapter(shop, model, name, adapter, directory)
         below.append(adapter)
     cast(AdaptedTransformer, model[0]).select()
     return Outcome(model, {"gate": {name: verdict.as_dict() for name, verdict in verdicts.items()}})
@@ -167,7 +167,7 @@ def stage3(shop: Workshop) -> Outcome:
 STAGES = (stage0, stage1, stage2, stage3)
 
 
-def fit_weights(shop: Workshop, model: SentenceTransformer, settings: Training, directory: Path) -> Verdict:
+def fit_weights(shop: Workshop, model: SentenceTransformer, settings: Weights, directory: Path) -> Verdict:
     """Train weights of the model itself, and let the gate choose how far they move from where they were."""
     before = snapshot(model)
     first_new_row = read_json(shop.config.stage(0) / STAGE_FILE)["first_new_row"]
@@ -184,16 +184,9 @@ def fit_weights(shop: Workshop, model: SentenceTransformer, settings: Training, 
     return verdict
 
 
-def fit_adapter(
-    shop: Workshop,
-    model: SentenceTransformer,
-    name: str,
-    settings: Adapters,
-    directory: Path,
-    is_task: bool = False,
-) -> Verdict:
+def fit_adapter(shop: Workshop, model: SentenceTransformer, name: str, settings: Adapters, directory: Path) -> Verdict:
     """Add an adapter above those there are, train it alone, and let the gate choose its scale."""
-    train_adapter(shop, model, name, settings, directory, is_task)
+    train_adapter(shop, model, name, settings, directory)
     module = cast(AdaptedTransformer, model[0])
     purpose: Purpose = "retrieval" if name == "retrieval" else "similarity"
 
@@ -207,18 +200,11 @@ def fit_adapter(
     return verdict
 
 
-def train_adapter(
-    shop: Workshop,
-    model: SentenceTransformer,
-    name: str,
-    settings: Adapters,
-    directory: Path,
-    is_task: bool = False,
-) -> None:
+def train_adapter(shop: Workshop, model: SentenceTransformer, name: str, settings: Adapters, directory: Path) -> None:
     """Add an adapter above those there are and train it alone; it is left at full strength."""
     module = cast(AdaptedTransformer, model[0])
     shape = settings.model_dump(include={"size", "activation", "form", "invertible", "fuses"})
-    module.add_adapter(AdapterSpec(name, task=is_task, **shape))
+    module.add_adapter(AdapterSpec(name, task=isinstance(settings, Task), **shape))
     model.requires_grad_(False)
     module.freeze_except(name)
     label = "stage 2" if name == "bottleneck" else f"stage 3 {name}"
@@ -232,7 +218,8 @@ def fit(shop: Workshop, model: SentenceTransformer, settings: Training, label: s
         logger.info("%s: %s with %d examples", label, name, len(objective.dataset))
     processes = PartialState().num_processes  # steps are of as many batches, and are counted when a training continues
     directory = directory / digest(settings.model_dump_json(), shop.config.seed, shop.corpus, processes)
-    train(model, objectives, settings, directory, label, shop.config.seed, shop.console)
+    rate = settings.embedding_learning_rate if isinstance(settings, Weights) else None  # an adapter leaves them frozen
+    train(model, objectives, settings, directory, label, shop.config.seed, shop.console, rate)
 
 
 def digest(*parts: Any) -> str:

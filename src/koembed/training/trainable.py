@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from koembed.adapters.structure import layer_stack, linear_layers
-from koembed.config import Training
+from koembed.config import Weights
 from koembed.models import backbone, input_rows, layer_count
 
 
 @contextmanager
-def train_only(model: SentenceTransformer, settings: Training, first_new_row: int) -> Iterator[None]:
+def train_only(model: SentenceTransformer, settings: Weights, first_new_row: int) -> Iterator[None]:
     """Let some parameters train and no others; on leaving, ``model`` is a plain one with all it learned in its weights.
 
     ``all``: every one. ``embeddings``: the input embeddings. ``new_rows``: of these, the rows from ``first_new_row``.
