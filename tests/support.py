@@ -11,26 +11,30 @@ from koembed.config import Training
 from koembed.corpus.data import Corpus
 from koembed.metrics import encode
 from koembed.training.engine import ProgressBar
-from koembed.training.objectives import Context
+from koembed.training.objectives import Context, Objective, build
 
 TRIPLETS = [(KOREAN[i], KOREAN[(i + 1) % 6], KOREAN[(i + 2) % 6]) for i in range(6)]
 SCORED = [(KOREAN[i], KOREAN[(i + 1) % 6], i / 5) for i in range(6)]
 PASSAGES = [(text.split()[0], f"{text} {text}") for text in KOREAN]
 LONG = [f"{text} {KOREAN[0]}" for text in KOREAN]
+CORPUS = Corpus(texts=LONG, bitext=PAIRS, triplets=TRIPLETS, scored=SCORED, passages=PASSAGES)
 
 
 def context(model: SentenceTransformer, **changes) -> Context:
-    """Six examples of everything, the model as its own teacher."""
+    """The model as its own teacher."""
     settings = {
         "model": model,
-        "corpus": Corpus(texts=LONG, bitext=PAIRS, triplets=TRIPLETS, scored=SCORED, passages=PASSAGES),
         "teach": lambda texts: encode(model, texts)[:, ::-1].copy(),
         "teachers": [lambda texts: encode(model, texts)],
         "settings": Training(),
-        "examples": 6,
         "rng": random.Random(0),
     }
     return Context(**{**settings, **changes})
+
+
+def built(name: str, model: SentenceTransformer, corpus: Corpus = CORPUS, **changes) -> Objective:
+    """An objective of all that the corpus has for it, six examples of everything."""
+    return build(name, context(model, **changes), corpus, examples=6)
 
 
 class Killed(BaseException):

@@ -13,10 +13,10 @@ from sentence_transformers import SentenceTransformer
 from koembed import pipeline
 from koembed.config import Adapters, Config, load_config
 from koembed.errors import InputError
-from koembed.training.objectives import OBJECTIVES, build
+from koembed.training.objectives import OBJECTIVES
 from koembed.training.objectives.contrastive import ContrastiveLoss
 from koembed.tune import CONTRASTIVE, changes, ended, foundations, own_point, space, tune
-from support import context
+from support import built
 from test_pipeline import overrides
 
 QUIET = Console(quiet=True)
@@ -104,7 +104,7 @@ def test_weights_are_tuned_as_adapters_are(arguments):
 
 def test_only_contrastive_objectives_have_a_temperature(bert_directory):
     model = SentenceTransformer(str(bert_directory), device="cpu")
-    losses = {name: build(name, context(model)).loss for name in OBJECTIVES}
+    losses = {name: built(name, model).loss for name in OBJECTIVES}
     assert {name for name, loss in losses.items() if isinstance(loss, ContrastiveLoss)} == CONTRASTIVE
     assert "temperature" not in space(Adapters(objectives={"cosine": 1}))
 

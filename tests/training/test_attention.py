@@ -11,8 +11,7 @@ from koembed.models import backbone
 from koembed.training import engine
 from koembed.training.attention import FUSED, FUSED_IN_FLOAT32, attend_in_float32, float32_attention
 from koembed.training.engine import train
-from koembed.training.objectives import OBJECTIVES
-from support import context
+from support import built
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -68,7 +67,7 @@ def test_a_training_in_bf16_attends_in_float32(bert_directory, tmp_path, monkeyp
     seen: set[str] = set()
     network, embeddings = backbone(model), backbone(model).get_input_embeddings()
     handle = embeddings.register_forward_hook(lambda *_: seen.add(network.config._attn_implementation))
-    objective, settings = OBJECTIVES["simcse"](context(model)), Training(bf16=bf16)
+    objective, settings = built("simcse", model), Training(bf16=bf16)
     train(model, {"simcse": objective}, settings, tmp_path, "test", seed=0, console=Console(quiet=True))
     handle.remove()
     assert seen == {FUSED_IN_FLOAT32 if bf16 else FUSED}

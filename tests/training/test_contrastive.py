@@ -12,9 +12,8 @@ from torch import Tensor, distributed, multiprocessing
 
 from koembed.config import Training
 from koembed.training.engine import train
-from koembed.training.objectives import build
 from koembed.training.objectives.contrastive import COLDEST, HOTTEST, ContrastiveLoss
-from support import context
+from support import built
 
 
 def loss(temperature: float = 0.1, **options) -> ContrastiveLoss:
@@ -90,7 +89,7 @@ def test_a_temperature_stays_in_its_range_and_can_return(beyond, limit):
 def test_the_trainer_moves_the_temperature(bert_directory, tmp_path, matryoshka):
     model = SentenceTransformer(str(bert_directory), device="cpu")
     settings = Training(learn_temperature=True, matryoshka=matryoshka, learning_rate=1e-3, batch_size=3, epochs=2)
-    objective = build("infonce", context(model, settings=settings))
+    objective = built("infonce", model, settings=settings)
     train(model, {"infonce": objective}, settings, tmp_path, "test", seed=0, console=Console(quiet=True))
     contrastive = objective.loss.loss if matryoshka else objective.loss
     assert abs(math.log(contrastive.temperature().item() / settings.temperature)) > 0.05

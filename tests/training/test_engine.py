@@ -27,13 +27,12 @@ from koembed.training.engine import (
     train,
 )
 from koembed.training.gate import snapshot
-from koembed.training.objectives import OBJECTIVES
 from koembed.training.trainable import train_only
-from support import begun_at, context, killed_at
+from support import begun_at, built, killed_at
 
 
 def fit(model: SentenceTransformer, folder, **settings) -> None:
-    objective = OBJECTIVES["simcse"](context(model))
+    objective = built("simcse", model)
     train(model, {"simcse": objective}, Training(**settings), folder, "test", seed=0, console=Console(quiet=True))
 
 
@@ -43,7 +42,7 @@ def changed(before: dict[str, torch.Tensor], model: SentenceTransformer) -> set[
 
 def test_what_fills_no_batch_is_refused_where_short_ones_are_dropped(bert_directory, monkeypatch):
     """Several processes drop the last, short batch: an objective of six examples would vanish without a word."""
-    objectives = {"simcse": OBJECTIVES["simcse"](context(SentenceTransformer(str(bert_directory), device="cpu")))}
+    objectives = {"simcse": built("simcse", SentenceTransformer(str(bert_directory), device="cpu"))}
     with pytest.raises(InputError, match="stage 1: simcse has 6 examples, which fill no batch of 8; lower batch_size"):
         require_whole_batches(objectives, 8, "stage 1")
     monkeypatch.setattr(engine, "PartialState", lambda: SimpleNamespace(num_processes=2))
@@ -84,7 +83,7 @@ def list_groups(model: SentenceTransformer, settings: Weights, folder) -> list[d
     handle = register_optimizer_step_pre_hook(
         lambda optimizer, *_: groups.__setitem__(slice(None), optimizer.param_groups)
     )
-    objective = OBJECTIVES["simcse"](context(model))
+    objective = built("simcse", model)
     rate = settings.embedding_learning_rate
     train(model, {"simcse": objective}, settings, folder, "test", 0, Console(quiet=True), rate)
     handle.remove()
@@ -126,8 +125,7 @@ def test_every_training_of_a_model_is_autocast(bert_directory, tmp_path, monkeyp
 def test_queries_and_passages_are_trained_with_their_prompts(bert_directory, tmp_path):
     model = SentenceTransformer(str(bert_directory), device="cpu", prompts={"query": "비가 ", "document": "문을 "})
     model.prompts["default"], model.default_prompt_name = "물을 ", "default"
-    given_context = context(model, settings=Training(objectives={"passages": 1, "cosine": 1}))
-    objectives = {name: OBJECTIVES[name](given_context) for name in ("passages", "cosine")}
+    objectives = {name: built(name, model) for name in ("passages", "cosine")}
     read: list[str] = []
     handle = (
         backbone(model)
@@ -187,7 +185,7 @@ def test_each_batch_of_a_training_holds_texts_of_about_as_many_tokens(bert_direc
     """Seven letters each, three tokens or fourteen: Korean is jamo to this tokenizer."""
     model, widths = SentenceTransformer(str(bert_directory), device="cpu"), []
     texts = ["weather", "비가 오는 날"] * 40
-    objective = OBJECTIVES["simcse"](context(model))
+    objective = built("simcse", model)
     objective.dataset = Dataset.from_dict({"text": texts, "same": texts})
     embeddings = backbone(model).get_input_embeddings()
     handle = embeddings.register_forward_hook(lambda module, inputs, output: widths.append(inputs[0].shape[1]))
@@ -217,7 +215,7 @@ def test_a_checkpoint_whose_writing_was_cut_short_is_passed_over(tmp_path):
 
 def test_off_a_terminal_a_training_prints_one_line(bert_directory, tmp_path):
     model, printed = SentenceTransformer(str(bert_directory), device="cpu"), io.StringIO()
-    objective = OBJECTIVES["simcse"](context(model))
+    objective = built("simcse", model)
     settings = Training(batch_size=2, accumulation=3)
     train(model, {"simcse": objective}, settings, tmp_path, "stage 1", seed=0, console=Console(file=printed))
     assert re.fullmatch(r"stage 1: 1 steps in \d+ s, \d+ examples a second\n", printed.getvalue())

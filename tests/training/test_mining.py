@@ -12,8 +12,7 @@ from koembed.errors import InputError
 from koembed.metrics import encode
 from koembed.training import mining
 from koembed.training.mining import mine, mined_once, nearest_approximate, nearest_exact, pool_of
-from koembed.training.objectives import build
-from support import context
+from support import PASSAGES, TRIPLETS, built
 
 WORDS = [*ENGLISH, *(f"{first} {second}" for first in ENGLISH for second in ENGLISH[:3])]
 PAIRS = [(WORDS[i], WORDS[-1 - i]) for i in range(24)] + [(WORDS[i], WORDS[30 + i]) for i in range(6)]
@@ -123,10 +122,12 @@ def test_a_training_that_continues_has_the_negatives_it_began_with(bert_director
 @pytest.mark.parametrize(("name", "columns"), [("infonce", 5), ("passages", 4), ("triplet", 3)])
 def test_objectives_get_columns_of_negatives(model, tmp_path, name, columns):
     """``triplet`` has room for its labelled negative alone."""
-    given = context(model, settings=Training(hard_negatives=2))
-    pairs = given.corpus.passages if name == "passages" else [triplet[:2] for triplet in given.corpus.triplets]
-    given.mine = lambda anchors, positives: mined_once(model, pairs, 2, 0, tmp_path, anchors, positives)
-    objective = build(name, given)
+    pairs = PASSAGES if name == "passages" else [triplet[:2] for triplet in TRIPLETS]
+
+    def mine(anchors: list[str], positives: list[str]) -> list[list[str]]:
+        return mined_once(model, pairs, 2, 0, tmp_path, anchors, positives)
+
+    objective = built(name, model, settings=Training(hard_negatives=2), mine=mine)
     assert len(objective.dataset.column_names) == columns
     rows = [list(row.values()) for row in objective.dataset]
     features = [model.preprocess(list(column)) for column in zip(*rows, strict=True)]

@@ -12,8 +12,8 @@ from koembed.config import ObjectiveName, Training
 from koembed.corpus.data import Corpus
 from koembed.errors import InputError
 from koembed.models import backbone
-from koembed.training.objectives import OBJECTIVES, Objective, build
-from support import LONG, PASSAGES, context
+from koembed.training.objectives import OBJECTIVES, Objective
+from support import LONG, PASSAGES, built, context
 
 REL = 1e-6  # labels are float32, everything else float64
 
@@ -60,7 +60,7 @@ def cosines(objective: Objective, model: SentenceTransformer) -> tuple[np.ndarra
 
 
 def test_simcse(model):
-    objective = build("simcse", context(model))
+    objective = built("simcse", model)
     assert objective.needs_dropout
     assert objective.dataset["sentence1"] == objective.dataset["sentence2"]
     (same,) = vectors(objective, model, "sentence1")
@@ -68,7 +68,7 @@ def test_simcse(model):
 
 
 def test_infonce_with_hard_negatives(model):
-    objective = build("infonce", context(model))
+    objective = built("infonce", model)
     anchors, *candidates = vectors(objective, model, "anchor", "positive", "hard_negative")
     assert close(objective, model, infonce(anchors, np.concatenate(candidates)))
 
@@ -81,26 +81,26 @@ def test_mined_negatives_are_columns_of_their_own(model):
         "infonce": ("anchor", "positive", "hard_negative", "mined1", "mined2"),
         "passages": ("query", "passage", "mined1", "mined2"),
     }.items():
-        objective = build(name, context(model, mine=mine))
+        objective = built(name, model, mine=mine)
         assert tuple(objective.dataset.column_names) == columns
         anchors, *candidates = vectors(objective, model, *columns)
         assert close(objective, model, infonce(anchors, np.concatenate(candidates)))
 
 
 def test_passages(model):
-    objective = build("passages", context(model))
+    objective = built("passages", model)
     assert sorted(zip(objective.dataset["query"], objective.dataset["passage"], strict=True)) == sorted(PASSAGES)
     assert close(objective, model, infonce(*vectors(objective, model, "query", "passage")))
 
 
 def test_translation_goes_both_ways(model):
-    objective = build("translation", context(model))
+    objective = built("translation", model)
     korean, english = vectors(objective, model, "ko", "en")
     assert close(objective, model, (infonce(korean, english) + infonce(english, korean)) / 2)
 
 
 def test_span_cuts_queries_out_of_their_texts(model):
-    objective = build("span", context(model))
+    objective = built("span", model)
     for query, rest in zip(objective.dataset["query"], objective.dataset["text"], strict=True):
         source = next(
             text for text in LONG if query in text and (rest == text or set(rest.split()) <= set(text.split()))
@@ -112,47 +112,46 @@ def test_span_cuts_queries_out_of_their_texts(model):
 
 def test_the_settings_reach_the_contrastive_loss(model):
     settings = Training(temperature=0.2, learn_temperature=True, false_negative_margin=-2.0)
-    objective = build("infonce", context(model, settings=settings))
+    objective = built("infonce", model, settings=settings)
     anchors, *candidates = vectors(objective, model, "anchor", "positive", "hard_negative")
     assert close(objective, model, infonce(anchors, np.concatenate(candidates), 0.2))  # a margin of -2 masks nothing
     assert any(parameter is objective.loss.warmth for parameter in objective.loss.parameters())
     settings = Training(false_negative_margin=3.0)
-    assert close(build("infonce", context(model, settings=settings)), model, 0.0)  # 3 leaves the positive alone
+    assert close(built("infonce", model, settings=settings), model, 0.0)  # 3 leaves the positive alone
 
 
 @pytest.mark.parametrize(
     ("name", "columns"), [("alignment", ("ko", "en")), ("healing", ("ko",)), ("retention", ("en",))]
 )
 def test_texts_are_drawn_to_the_bases_vectors(model, name, columns):
-    given = context(model)
-    objective = build(name, given)
-    target = given.teach(list(objective.dataset[columns[-1]])).astype(np.float64)
+    objective = built(name, model)
+    target = context(model).teach(list(objective.dataset[columns[-1]])).astype(np.float64)
     expected = np.mean([1 - (side * unit(target)).sum(1) for side in vectors(objective, model, *columns)])
     assert close(objective, model, expected)
 
 
 def test_the_bases_vectors_go_with_their_rows(model):
     """Batches are shuffled: the label, not the place in the batch, says which vector is meant."""
-    objective = build("alignment", context(model))
+    objective = built("alignment", model)
     with torch.no_grad():
         shuffled = Objective(objective.dataset.select([2, 0, 1]), objective.loss)
         assert close(shuffled, model, float(loss_of(objective, model)))
 
 
 def test_healing_takes_korean_and_retention_english(model):
-    assert set(build("healing", context(model)).dataset["ko"]) == set(LONG)
-    assert set(build("retention", context(model)).dataset["en"]) == {english for english, _ in PAIRS}
+    assert set(built("healing", model).dataset["ko"]) == set(LONG)
+    assert set(built("retention", model).dataset["en"]) == {english for english, _ in PAIRS}
 
 
 def test_cosine_regression(model):
-    objective = build("cosine", context(model))
+    objective = built("cosine", model)
     predicted, labels = cosines(objective, model)
     assert close(objective, model, np.mean((predicted - labels) ** 2))
 
 
 def test_distillation(model):
     """Here the model is its own teacher, calibrated: unrelated texts at 0."""
-    objective = build("distillation", context(model))
+    objective = built("distillation", model)
     pairs = list(zip(objective.dataset["sentence1"], objective.dataset["sentence2"], strict=True))
     assert all(first != second for first, second in pairs)
     first, second = vectors(objective, model, "sentence1", "sentence2")
@@ -173,12 +172,12 @@ def ranking(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def test_cosent(model):
-    objective = build("cosent", context(model))
+    objective = built("cosent", model)
     assert close(objective, model, ranking(*cosines(objective, model)))
 
 
 def test_angle(model):
-    objective = build("angle", context(model))
+    objective = built("angle", model)
     first, second = (side[:, :16] + 1j * side[:, 16:] for side in vectors(objective, model, "sentence1", "sentence2"))
     products = first * second.conj()
     scores = np.abs((products.real + products.imag).sum(1))
@@ -186,14 +185,14 @@ def test_angle(model):
 
 
 def test_triplet(model):
-    objective = build("triplet", context(model))
+    objective = built("triplet", model)
     anchors, positives, negatives = vectors(objective, model, "anchor", "positive", "hard_negative")
     margins = (anchors * negatives).sum(1) - (anchors * positives).sum(1) + 0.2
     assert close(objective, model, np.maximum(margins, 0).mean())
 
 
 def test_matryoshka_adds_the_loss_of_the_first_dimensions(model):
-    objective = build("infonce", context(model, settings=Training(matryoshka=[8, 16])))
+    objective = built("infonce", model, settings=Training(matryoshka=[8, 16]))
     columns = vectors(objective, model, "anchor", "positive", "hard_negative")
     expected = 0.0
     for width in (8, 16, 32):
@@ -203,20 +202,20 @@ def test_matryoshka_adds_the_loss_of_the_first_dimensions(model):
 
 
 def test_matryoshka_leaves_what_is_drawn_to_the_bases_vectors(model):
-    plain = build("healing", context(model))
-    objective = build("healing", context(model, settings=Training(matryoshka=[8])))
+    plain = built("healing", model)
+    objective = built("healing", model, settings=Training(matryoshka=[8]))
     with torch.no_grad():
         assert close(objective, model, float(loss_of(plain, model)))
 
 
 def test_matryoshka_needs_smaller_dimensions(model):
     with pytest.raises(InputError, match="32 is not below the model's 32 dimensions"):
-        build("cosine", context(model, settings=Training(matryoshka=[8, 32])))
+        built("cosine", model, settings=Training(matryoshka=[8, 32]))
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_columns_of_about_one_length_share_a_forward_pass(model, name):
-    objective = build(name, context(model))
+    objective = built(name, model)
     rows: list[int] = []
     embeddings = backbone(model).get_input_embeddings()
     handle = embeddings.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
@@ -231,7 +230,7 @@ def test_columns_of_about_one_length_share_a_forward_pass(model, name):
 def test_gradients_reach_only_what_trains(bert_directory, name):
     model = SentenceTransformer(str(bert_directory), device="cpu").eval().requires_grad_(False)
     last = model[0].model.encoder.layer[1].requires_grad_(True)
-    objective = build(name, context(model, settings=Training(learn_temperature=True, false_negative_margin=0.0)))
+    objective = built(name, model, settings=Training(learn_temperature=True, false_negative_margin=0.0))
     loss_of(objective, model).backward()
     reached = {parameter for parameter in objective.loss.parameters() if parameter.grad is not None}
     own = {parameter for parameter in objective.loss.parameters() if parameter not in set(model.parameters())}
@@ -254,8 +253,8 @@ def test_gradients_reach_only_what_trains(bert_directory, name):
     }.items(),
 )
 def test_an_objective_without_data_says_what_it_needs(model, name, needed):
-    with pytest.raises(InputError, match=f"objective needs .*{needed}"):
-        build(name, context(model, corpus=Corpus(texts=[], bitext=[], triplets=[], scored=[])))
+    with pytest.raises(InputError, match=f"objective {name} needs .*{needed}"):
+        built(name, model, corpus=Corpus(texts=[], bitext=[], triplets=[], scored=[]))
 
 
 def test_configs_name_the_objectives_there_are():

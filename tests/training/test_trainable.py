@@ -12,9 +12,8 @@ from koembed.config import Weights
 from koembed.models import backbone, input_rows
 from koembed.training.engine import train
 from koembed.training.gate import Interpolation, snapshot
-from koembed.training.objectives import OBJECTIVES
 from koembed.training.trainable import low_rank, new_rows, train_only
-from support import begun_at, context, killed_at
+from support import begun_at, built, killed_at
 
 SETTINGS = {"learning_rate": 0.01, "epochs": 2, "batch_size": 4, "lora_rank": 2}
 
@@ -30,7 +29,7 @@ def fit(model: SentenceTransformer, first_new_row: int, folder, **settings) -> s
     before = snapshot(model)
     chosen = Weights(**{**SETTINGS, **settings})
     with train_only(model, chosen, first_new_row):
-        objective = OBJECTIVES["simcse"](context(model))
+        objective = built("simcse", model)
         train(model, {"simcse": objective}, chosen, folder, "test", seed=0, console=Console(quiet=True))
     after = snapshot(model)
     assert after.keys() == before.keys()  # a plain model again

@@ -242,22 +242,28 @@ def build_objectives(
         return lambda texts: encoder(as_read(model, texts, length))
 
     teachers = [shop.teacher(name) for name in settings.teachers or [shop.config.vocab.semantic_space]]
-    shares, total = settings.objectives, sum(settings.objectives.values())
+    counts = example_counts(settings)
     rng = random.Random(f"{shop.config.seed} {label}")
     return {
         name: build(
             name,
             Context(
                 model=model,
-                corpus=shop.corpus,
                 teach=as_student_reads(shop.teach),
                 teachers=list(map(as_student_reads, teachers)),
                 settings=settings,
-                examples=max(2, round(settings.max_examples * share / total)),  # of one text nothing is learned
                 rng=rng,
-                alone=len(shares) == 1,
+                alone=len(counts) == 1,
                 mine=shop.miner(model, name, settings.hard_negatives, directory),
             ),
+            shop.corpus,
+            count,
         )
-        for name, share in shares.items()
+        for name, count in counts.items()
     }
+
+
+def example_counts(settings: Training) -> dict[str, int]:
+    """How many examples a pass asks of each objective: its share of them, and two at least to learn from."""
+    total = sum(settings.objectives.values())
+    return {name: max(2, round(settings.max_examples * share / total)) for name, share in settings.objectives.items()}

@@ -6,7 +6,7 @@ from koembed.training.objectives.base import Context, Objective
 from koembed.training.objectives.cosine import scored_pairs
 
 
-def angle(context: Context) -> Objective:
+def angle(context: Context, rows: list[tuple[str, str, float]]) -> Objective:
     """CoSENT's ranking loss over angles in the complex plane in place of cosines.
 
     ``log(1 + sum exp(20 (s(low pair) - s(high pair))))`` over all pairs of pairs whose scores differ. The two halves of
@@ -18,4 +18,4 @@ def angle(context: Context) -> Objective:
 
     Source: Li and Li 2024, "AoE: angle-optimized embeddings for semantic textual similarity" (AnglE).
     """
-    return Objective(scored_pairs(context), AnglELoss(context.model))
+    return Objective(scored_pairs(rows), AnglELoss(context.model))

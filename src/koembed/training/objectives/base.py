@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from koembed.config import Training
 from koembed.corpus.data import Corpus
-from koembed.errors import InputError
 from koembed.models import Encoder
 from koembed.training.objectives.contrastive import ContrastiveLoss
 
@@ -27,26 +26,22 @@ def no_negatives(anchors: list[str], positives: list[str]) -> list[list[str]]:
 
 @dataclass
 class Context:
-    """All that examples and losses are built from.
+    """What examples and losses are built from, besides the corpus's rows.
 
     Attributes:
         model: the model that trains.
-        corpus: its training split only.
         teach: the untouched base's encoder, [texts] -> float32 [n, hidden], rows of length 1.
         teachers: of similarities, in the same form.
         settings: the stage's own.
-        examples: how many examples to make at most.
         rng: the stage's own source of chance.
         alone: whether the stage has no other objective.
         mine: anchors and their positives -> columns of hard negatives, a text for each anchor.
     """
 
     model: SentenceTransformer
-    corpus: Corpus
     teach: Encoder
     teachers: list[Encoder]
     settings: Training
-    examples: int
     rng: random.Random
     alone: bool = True
     mine: Callable[[list[str], list[str]], list[list[str]]] = no_negatives
@@ -69,15 +64,13 @@ class Context:
         """The mined hard negatives as columns ``mined1``, ``mined2`` and so on."""
         return {f"mined{number}": column for number, column in enumerate(self.mine(anchors, positives), 1)}
 
-    def sample(self, what: str, rows: list) -> list:
-        """At most ``examples`` of the rows, shuffled.
 
-        Raises:
-            InputError: there are none.
-        """
-        if not rows:
-            raise InputError(f"objective needs {what}, and the config's data has none; name a source under data")
-        return self.rng.sample(rows, min(self.examples, len(rows)))
+@dataclass(frozen=True)
+class Source:
+    """What the corpus has for some of the objectives: what to call it, and its rows."""
+
+    name: str
+    rows: Callable[[Corpus], list[Any]]
 
 
 @dataclass

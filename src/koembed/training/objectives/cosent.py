@@ -6,7 +6,7 @@ from koembed.training.objectives.base import Context, Objective
 from koembed.training.objectives.cosine import scored_pairs
 
 
-def cosent(context: Context) -> Objective:
+def cosent(context: Context, rows: list[tuple[str, str, float]]) -> Objective:
     """``log(1 + sum exp(20 (cos(low pair) - cos(high pair))))`` over all pairs of pairs whose scores differ.
 
     Requires: scored pairs. Use it where only the ranking counts (Spearman): it lets the cosines squeeze together.
@@ -14,4 +14,4 @@ def cosent(context: Context) -> Objective:
 
     Source: Su 2022, "CoSENT: a more efficient sentence vector scheme than Sentence-BERT".
     """
-    return Objective(scored_pairs(context), CoSENTLoss(context.model))
+    return Objective(scored_pairs(rows), CoSENTLoss(context.model))

@@ -6,7 +6,7 @@ from sentence_transformers.sentence_transformer.losses import CosineSimilarityLo
 from koembed.training.objectives.base import Context, Objective
 
 
-def cosine(context: Context) -> Objective:
+def cosine(context: Context, rows: list[tuple[str, str, float]]) -> Objective:
     """Squared error between the cosine of a pair and its graded score on 0-1.
 
     Requires: scored pairs (triplets give some, see ``Corpus.scored``). Use it with InfoNCE: it raises the ranking and
@@ -20,11 +20,10 @@ def cosine(context: Context) -> Objective:
 
     Source: Reimers and Gurevych 2019, "Sentence-BERT", regression objective.
     """
-    return Objective(scored_pairs(context), CosineSimilarityLoss(context.model))
+    return Objective(scored_pairs(rows), CosineSimilarityLoss(context.model))
 
 
-def scored_pairs(context: Context) -> Dataset:
+def scored_pairs(rows: list[tuple[str, str, float]]) -> Dataset:
     """Columns sentence1, sentence2, label (score, 0 - 1)."""
-    rows = context.sample("scored pairs or triplets (data.pairs)", context.corpus.scored)
     first, second, scores = (list(column) for column in zip(*rows, strict=True))
     return Dataset.from_dict({"sentence1": first, "sentence2": second, "label": scores})

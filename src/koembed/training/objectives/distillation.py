@@ -44,7 +44,7 @@ class SimilarityLoss(nn.Module):
         return error[:n, n:].diagonal().square().mean() + error[apart].square().mean()
 
 
-def distillation(context: Context) -> Objective:
+def distillation(context: Context, texts: list[str]) -> Objective:
     """The student's similarities are drawn to the mean similarity of its teachers, in every pair of a batch.
 
     Requires: texts; teachers that know Korean. Use it where labels are few: the teachers grade any number of pairs, on
@@ -58,7 +58,6 @@ def distillation(context: Context) -> Objective:
 
     Source: Park et al. 2019, "Relational knowledge distillation"; Tung and Mori 2019 (similarity-preserving).
     """
-    texts = context.sample("texts (data.texts)", context.corpus.texts)
     if len(texts) < 2:
         raise InputError("objective distillation compares texts, and data.texts has one; give more")
     vectors, offset = calibrated([np.asarray(teacher(texts), np.float32) for teacher in context.teachers])

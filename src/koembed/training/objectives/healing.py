@@ -34,7 +34,7 @@ class BaseVectorLoss(nn.Module):
         return self.distance.compute_loss_from_embeddings(embeddings, [self.vectors[labels]] * len(embeddings))
 
 
-def healing(context: Context) -> Objective:
+def healing(context: Context, texts: list[str]) -> Objective:
     """A Korean text's vector is drawn to the untouched base's own vector of the same text.
 
     ``loss_i = 1 - cos(h(ko_i), base(ko_i))``
@@ -49,7 +49,6 @@ def healing(context: Context) -> Objective:
     Source: Hinton, Vinyals and Dean 2015; Furlanello et al. 2018, "Born-again neural networks" (a teacher of the
     student's own shape).
     """
-    texts = context.sample("texts (data.texts)", context.corpus.texts)
     return drawn_to_base(context, {"ko": texts}, texts)
 
 

@@ -5,7 +5,7 @@ from datasets import Dataset
 from koembed.training.objectives.base import Context, Objective
 
 
-def passages(context: Context) -> Objective:
+def passages(context: Context, rows: list[tuple[str, str]]) -> Objective:
     """InfoNCE between a query and the passage that answers it, against mined and in-batch passages.
 
     Requires: passages. Use it for retrieval: a title and its article, a question and its answer. Short sentences alone
@@ -21,7 +21,6 @@ def passages(context: Context) -> Objective:
 
     Source: Karpukhin et al. 2020, "Dense passage retrieval for open-domain question answering".
     """
-    rows = context.sample("queries with passages (data.passages)", context.corpus.passages)
     queries, answers = (list(column) for column in zip(*rows, strict=True))
     columns = {"query": queries, "passage": answers} | context.mined(queries, answers)
     return Objective(Dataset.from_dict(columns), context.contrastive(), is_short_first=True, retrieves=True)

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+from koembed.corpus.data import Corpus
 from koembed.training.objectives.base import Context, Objective
 from koembed.training.objectives.healing import drawn_to_base
 
 
-def retention(context: Context) -> Objective:
+def distinct_english(corpus: Corpus) -> list[str]:
+    """The English sides of the translations, each once."""
+    return list(dict.fromkeys(english for english, _ in corpus.bitext))
+
+
+def retention(context: Context, texts: list[str]) -> Objective:
     """An English text's vector is drawn to the untouched base's own vector of it.
 
     ``loss_i = 1 - cos(h(en_i), base(en_i))``
@@ -18,6 +24,4 @@ def retention(context: Context) -> Objective:
 
     Source: Li and Hoiem 2018, "Learning without forgetting".
     """
-    english = list(dict.fromkeys(english for english, _ in context.corpus.bitext))
-    texts = context.sample("en-ko pairs (data.bitext)", english)
     return drawn_to_base(context, {"en": texts}, texts)

@@ -5,7 +5,7 @@ from datasets import Dataset
 from koembed.training.objectives.base import Context, Objective
 
 
-def simcse(context: Context) -> Objective:
+def simcse(context: Context, texts: list[str]) -> Objective:
     """InfoNCE between two passes of each text under different dropout, the other texts of the batch as negatives.
 
     ``loss_i = -log( exp(cos(h_i, h'_i) / t) / sum_j exp(cos(h_i, h'_j) / t) )``
@@ -21,6 +21,5 @@ def simcse(context: Context) -> Objective:
 
     Source: Gao, Yao and Chen 2021, "SimCSE: simple contrastive learning of sentence embeddings".
     """
-    texts = context.sample("texts (data.texts)", context.corpus.texts)
     dataset = Dataset.from_dict({"sentence1": texts, "sentence2": texts})
     return Objective(dataset, context.contrastive(), needs_dropout=True)

@@ -2,12 +2,18 @@ from __future__ import annotations
 
 from datasets import Dataset
 
+from koembed.corpus.data import Corpus
 from koembed.training.objectives.base import Context, Objective
 
 SHORTEST = 6  # words; a shorter text has no span that leaves a context
 
 
-def span(context: Context) -> Objective:
+def long_texts(corpus: Corpus) -> list[str]:
+    """Texts of six words and more."""
+    return [text for text in corpus.texts if len(text.split()) >= SHORTEST]
+
+
+def span(context: Context, texts: list[str]) -> Objective:
     """InfoNCE between a span cropped from a text and the rest of the text.
 
     Requires: texts of six words and more. Use it for retrieval without labels: a short query finds its passage, and
@@ -20,9 +26,7 @@ def span(context: Context) -> Objective:
 
     Source: Lee, Chang and Toutanova 2019 (inverse cloze task); Izacard et al. 2022 (Contriever) crop likewise.
     """
-    texts = [text for text in context.corpus.texts if len(text.split()) >= SHORTEST]
-    pairs = [_crop(text, context.rng) for text in context.sample("texts of six words and more (data.texts)", texts)]
-    queries, rests = (list(side) for side in zip(*pairs, strict=True))
+    queries, rests = (list(side) for side in zip(*(_crop(text, context.rng) for text in texts), strict=True))
     dataset = Dataset.from_dict({"query": queries, "text": rests})
     return Objective(dataset, context.contrastive(), is_short_first=True)
 
