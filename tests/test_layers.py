@@ -11,7 +11,7 @@ SOURCE = Path(koembed.__file__).parent
 MODULES = sorted(set(SOURCE.rglob("*.py")) - {SOURCE / "__init__.py"})
 FOUNDATION = ["errors", "hub", "storage", "config", "models", "metrics"]
 PACKAGES = ["corpus", "vocab", "adapters", "training", "evaluation", "report", "export"]
-LAYERS = [*FOUNDATION, *PACKAGES, "pipeline", "tune", "cli"]
+LAYERS = [*FOUNDATION, *PACKAGES, "pipeline", "plan", "tune", "cli"]
 
 
 def layer(module: str) -> str:

@@ -18,6 +18,7 @@ from koembed import pipeline
 from koembed.config import Adapters, Config, Training, load_config
 from koembed.errors import InputError
 from koembed.models import as_read
+from koembed.plan import steps
 from koembed.training.stages import Workshop, build_objectives
 from support import begun_at, killed_at
 
@@ -250,7 +251,8 @@ def test_two_processes_train_one_model(bert_directory, tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert pipeline.is_done(config, 1)
-    assert "steps of 4 examples" in (config.root / "logs" / "stage1_enhanced.log").read_text()
+    expected = f"{steps([6], config.stage1, processes=2)} steps of 4 examples"
+    assert expected in (config.root / "logs" / "stage1_enhanced.log").read_text()
 
 
 @pytest.mark.parametrize(

@@ -44,13 +44,15 @@ def run(
     first: Annotated[str, typer.Option("--from", metavar="stageN", help="First stage to make.")] = "stage0",
     last: Annotated[str, typer.Option("--to", metavar="stageN", help="Last stage to make.")] = "stage3",
     fresh: Annotated[bool, typer.Option(help="Make the stages again; old checkpoints are moved aside.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read all data, tell what would be made, stop.")] = False,
 ) -> None:
     """All stages that are not done yet, then the evaluation, the table and the report."""
     from koembed import pipeline
     from koembed.config import load_config
+    from koembed.plan import plan
 
-    settings = load_config(config, overrides)
-    pipeline.run(settings, console(), _number(first), _number(last), fresh)
+    do = plan if dry_run else pipeline.run
+    do(load_config(config, overrides), console(), _number(first), _number(last), fresh)
 
 
 @app.command()

@@ -44,7 +44,7 @@ def open_model(
         InputError: there is no model.
     """
     device = None if torch.cuda.is_available() else "cpu"  # nothing here was made for a Mac's GPU
-    place = str(name) if Path(name).exists() or hub_answers(str(name), "model") else cached_model(str(name))
+    place = find_model(name)
     try:
         model = SentenceTransformer(place, device=device, trust_remote_code=True, model_kwargs={"dtype": "float32"})
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
@@ -59,6 +59,15 @@ def open_model(
     if document_prompt:
         model.prompts["document"] = document_prompt
     return model
+
+
+def find_model(name: str | Path) -> str:
+    """The directory of a model, or its id on the hub where that answers.
+
+    Raises:
+        InputError: there is no such directory, and no hub.
+    """
+    return str(name) if Path(name).exists() or hub_answers(str(name), "model") else cached_model(str(name))
 
 
 def _explain(place: Path, error: Exception) -> str:

@@ -31,7 +31,7 @@ from koembed.models import open_model
 from koembed.report.page import write_report
 from koembed.report.table import print_table
 from koembed.storage import STAGE_FILE, cannot_write, read_json, whole_directory, write_json
-from koembed.training.stages import STAGES, Outcome, Workshop
+from koembed.training.stages import STAGES, Outcome, Workshop, require_inputs
 
 logger = logging.getLogger(__name__)
 
@@ -59,17 +59,31 @@ def make_stages(config: Config, console: Console, first: int = 0, last: int = 3,
     """Make stages ``first`` to ``last``, passing over those that are done.
 
     Raises:
+        InputError: a stage before ``first`` is missing, one that is done was made with other settings, or one that
+            is not lacks data or a teacher.
+    """
+    waiting, shop = unfinished(config, first, last, fresh), Workshop(config, console)
+    require_inputs(shop, waiting)
+    for number in range(first, last + 1):
+        if number in waiting:
+            make_stage(shop, number)
+        else:
+            console.print(f"stage {number}  {NAMES[number]}: done, in {config.stage(number)}")
+
+
+def unfinished(config: Config, first: int, last: int, fresh: bool = False) -> range:
+    """Of stages ``first`` to ``last`` those to make: from the first that is not done, all.
+
+    Raises:
         InputError: a stage before ``first`` is missing, or one that is done was made with other settings.
     """
     require(config, first)
-    shop = Workshop(config, console)
     for number in range(first, last + 1):
-        if not fresh and is_done(config, number):
-            if change := changed(config, number):
-                raise InputError(f"{change}; make it again with --fresh, or choose another root")
-            console.print(f"stage {number}  {NAMES[number]}: done, in {config.stage(number)}")
-        else:
-            make_stage(shop, number)
+        if fresh or not is_done(config, number):
+            return range(number, last + 1)
+        if change := changed(config, number):
+            raise InputError(f"{change}; make it again with --fresh, or choose another root")
+    return range(0)
 
 
 def require(config: Config, number: int) -> None:

