@@ -9,7 +9,7 @@ import koembed
 
 SOURCE = Path(koembed.__file__).parent
 MODULES = sorted(set(SOURCE.rglob("*.py")) - {SOURCE / "__init__.py"})
-FOUNDATION = ["errors", "hub", "storage", "config", "models", "metrics"]
+FOUNDATION = ["errors", "hub", "storage", "config", "models", "metrics", "processes"]
 PACKAGES = ["corpus", "vocab", "adapters", "training", "evaluation", "report", "export"]
 LAYERS = [*FOUNDATION, *PACKAGES, "pipeline", "plan", "tune", "cli"]
 

@@ -73,5 +73,5 @@ def test_a_run_asks_for_the_data_of_all_its_stages_first(bert_directory, tmp_pat
 
 def test_several_processes_drop_what_fills_no_batch_of_each():
     settings = Training(batch_size=4, accumulation=2, epochs=2)
-    assert steps([9, 7], settings, processes=1) == 6  # 3 + 2 batches, 3 steps a pass
-    assert steps([9, 7], settings, processes=2) == 2  # 2 + 1 whole batches, 1 for each process
+    assert steps([9, 7], settings, together=1) == 6  # 3 + 2 batches, 3 steps a pass
+    assert steps([9, 7], settings, together=2) == 2  # 2 + 1 whole batches, 1 for each process

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
-from accelerate import PartialState
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -28,6 +27,7 @@ from koembed.export.modelcard import model_card
 from koembed.export.portable import make_portable
 from koembed.metrics import encode
 from koembed.models import open_model
+from koembed.processes import processes
 from koembed.report.page import write_report
 from koembed.report.table import print_table
 from koembed.storage import STAGE_FILE, cannot_write, read_json, whole_directory, write_json
@@ -112,12 +112,12 @@ def make_stage(shop: Workshop, number: int) -> None:
             "held_out": list(measured_texts(config)),
             **outcome.notes,
         }
-        if PartialState().is_main_process:
+        if processes().is_main_process:
             save(outcome, notes, config.stage(number))
             # This training is done, and later ones began from another checkpoint: none of them is to be continued.
             for training in filter(Path.exists, map(config.training, range(number, len(STAGES)))):
                 shutil.rmtree(training)
-        PartialState().wait_for_everyone()
+        processes().wait_for_everyone()
         logger.info("stage %d done in %.0f s", number, notes["seconds"])
     for name, verdict in outcome.notes.get("gate", {}).items():
         note = "kept at" if verdict["alpha"] else "[yellow]did not win on the select split, left out:[/]"
@@ -199,7 +199,7 @@ def evaluate(config: Config, console: Console, fresh: bool = False) -> dict[str,
             single = {name: found for name, found in known[key].items() if name not in ("cosines", "queries")}
             logger.info("%s %s", stages[-1]["name"], json.dumps(single))
         results = {"settings": how, "stages": stages}
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         write_json(results_file(config), results)
         report(config, console)
     return results
@@ -286,7 +286,7 @@ def export(config: Config, console: Console, number: int) -> list[Path]:
 @contextmanager
 def logging_to(file: Path) -> Iterator[None]:
     """Send koembed's log to a file, appended; of several processes only the first writes."""
-    if not PartialState().is_main_process:
+    if not processes().is_main_process:
         yield
         return
     try:

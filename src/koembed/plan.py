@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import ceil, floor
 
-from accelerate import PartialState
 from rich.console import Console
 
 from koembed.config import Config, Training, Vocab
 from koembed.corpus.data import Corpus, load_bitext, load_keep, load_words
 from koembed.evaluation.suites.stages import load_suite
 from koembed.pipeline import NAMES, unfinished
+from koembed.processes import processes
 from koembed.training.objectives import source_rows
 from koembed.training.stages import Workshop, example_counts, require_inputs, trainings
 
@@ -60,17 +60,20 @@ def schedule(settings: Training, corpus: Corpus) -> str:
     """What a training draws from the corpus and in how many steps it goes through it, in words."""
     there = {name: len(source_rows(name, corpus)) for name in example_counts(settings)}
     drawn = {name: min(count, there[name]) for name, count in example_counts(settings).items()}
-    processes = PartialState().num_processes
-    examples = settings.batch_size * settings.accumulation * processes
+    together = processes().num_processes
+    examples = settings.batch_size * settings.accumulation * together
     parts = (f"{name} {count:,} of {there[name]:,}" for name, count in drawn.items())
-    return f"{steps(drawn.values(), settings, processes)} steps of {examples} examples, from {', '.join(parts)}"
+    return f"{steps(drawn.values(), settings, together)} steps of {examples} examples, from {', '.join(parts)}"
 
 
-def steps(counts: Iterable[int], settings: Training, processes: int) -> int:
+def steps(counts: Iterable[int], settings: Training, together: int) -> int:
     """Optimizer steps over so many examples of each objective.
 
     As the trainer counts them: a batch is of one objective, and several processes drop what fills no batch of each.
+
+    Args:
+        together: processes that train.
     """
     batches = [count / settings.batch_size for count in counts]
-    each = sum(map(ceil, batches)) if processes == 1 else sum(map(floor, batches)) // processes
+    each = sum(map(ceil, batches)) if together == 1 else sum(map(floor, batches)) // together
     return ceil(settings.epochs * max(ceil(each / settings.accumulation), 1))

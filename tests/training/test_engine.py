@@ -1,6 +1,10 @@
 import io
+import os
 import re
+import socket
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +22,7 @@ from koembed import models
 from koembed.config import Training, Weights
 from koembed.errors import InputError
 from koembed.models import backbone
+from koembed.processes import processes
 from koembed.training import engine
 from koembed.training.engine import (
     LengthGroupedBatchSampler,
@@ -27,8 +32,9 @@ from koembed.training.engine import (
     train,
 )
 from koembed.training.gate import snapshot
+from koembed.training.objectives import build
 from koembed.training.trainable import train_only
-from support import begun_at, built, killed_at
+from support import CORPUS, LONG, begun_at, built, context, killed_at
 
 
 def fit(model: SentenceTransformer, folder, **settings) -> None:
@@ -45,7 +51,7 @@ def test_what_fills_no_batch_is_refused_where_short_ones_are_dropped(bert_direct
     objectives = {"simcse": built("simcse", SentenceTransformer(str(bert_directory), device="cpu"))}
     with pytest.raises(InputError, match="stage 1: simcse has 6 examples, which fill no batch of 8; lower batch_size"):
         require_whole_batches(objectives, 8, "stage 1")
-    monkeypatch.setattr(engine, "PartialState", lambda: SimpleNamespace(num_processes=2))
+    monkeypatch.setattr(engine, "processes", lambda: SimpleNamespace(num_processes=2))
     with pytest.raises(InputError, match=r"stage 1: fewer whole batches \(1\) than processes \(2\); lower batch_size"):
         require_whole_batches(objectives, 4, "stage 1")
     require_whole_batches(objectives, 3, "stage 1")
@@ -192,6 +198,52 @@ def test_each_batch_of_a_training_holds_texts_of_about_as_many_tokens(bert_direc
     train(model, {"simcse": objective}, Training(batch_size=8), tmp_path, "test", seed=0, console=Console(quiet=True))
     handle.remove()
     assert Counter(widths) == {3: 5, 14: 5}
+
+
+def train_without_dropout(base: Path, folder: Path, **settings) -> SentenceTransformer:
+    """On an objective whose examples do not depend on each other; eight batches of two."""
+    model = SentenceTransformer(str(base), device="cpu")
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    corpus = replace(CORPUS, texts=[f"{text} {word}" for text in LONG for word in ("지금", "다시", "다")][:16])
+    objectives = {"healing": build("healing", context(model), corpus, examples=16)}
+    settings = Training(batch_size=2, bf16=False, learning_rate=1e-3, **settings)
+    train(model, objectives, settings, folder, "test", seed=0, console=Console(quiet=True))
+    return model
+
+
+def one_of_two(rank: int, base: Path, folder: Path, port: int) -> None:
+    """A process as torchrun starts it; what it read and what came out."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    os.environ |= {"MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    assert processes().num_processes == 2  # before there is a trainer, too
+    read: list[torch.Tensor] = []
+
+    def note(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if isinstance(module, torch.nn.Embedding) and module.training:
+            read.append(inputs[0])
+
+    torch.nn.modules.module.register_module_forward_pre_hook(note)
+    model = train_without_dropout(base, folder / "checkpoints")
+    torch.save({"read": read[0], "weights": model.state_dict()}, folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_train_as_one_that_sums_two_batches(bert_directory, tmp_path):
+    """DDP takes the mean of both processes' gradients; passed by it, each would train alone on half of the data."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(one_of_two, (bert_directory, tmp_path, port), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert not torch.equal(first["read"], second["read"])
+    alone = train_without_dropout(bert_directory, tmp_path / "alone", accumulation=2)
+    before = SentenceTransformer(str(bert_directory), device="cpu").state_dict()
+    assert any((value - before[name]).abs().max() > 1e-3 for name, value in alone.state_dict().items())
+    for name, value in alone.state_dict().items():
+        assert torch.equal(first["weights"][name], second["weights"][name])
+        torch.testing.assert_close(first["weights"][name], value, rtol=0, atol=1e-5)
 
 
 def test_a_killed_training_continues_from_its_checkpoint(bert_directory, tmp_path):

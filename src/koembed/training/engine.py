@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from datasets import Dataset, DatasetDict, Value
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -31,6 +30,7 @@ from transformers import PrinterCallback, TrainerCallback
 from koembed.config import Training
 from koembed.errors import InputError
 from koembed.models import backbone, default_prompt, has_bf16, token_lengths
+from koembed.processes import processes
 from koembed.storage import cannot_write
 from koembed.training.attention import float32_attention
 from koembed.training.dropout import dropout
@@ -80,7 +80,7 @@ def train(
         use_cpu=not on_gpu,
         dataloader_pin_memory=on_gpu,
         # Gathered negatives must have one shape on all processes.
-        dataloader_drop_last=PartialState().num_processes > 1,
+        dataloader_drop_last=processes().num_processes > 1,
         multi_dataset_batch_sampler=MultiDatasetBatchSamplers.PROPORTIONAL,
         prompts={name: column_prompts(model, objective) for name, objective in objectives.items()},
         save_steps=settings.save_steps,
@@ -123,9 +123,9 @@ def require_whole_batches(objectives: dict[str, Objective], batch_size: int, lab
         if not batches[name]:
             few = len(objectives[name].dataset)
             raise InputError(f"{label}: {name} has {few} examples, which fill no batch of {batch_size}; {advice}")
-    whole, processes = sum(batches.values()), PartialState().num_processes
-    if whole < processes:
-        raise InputError(f"{label}: fewer whole batches ({whole}) than processes ({processes}); {advice}")
+    whole, together = sum(batches.values()), processes().num_processes
+    if whole < together:
+        raise InputError(f"{label}: fewer whole batches ({whole}) than processes ({together}); {advice}")
 
 
 def last_checkpoint(directory: Path) -> str | None:

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from koembed.errors import InputError
 from koembed.metrics import encode
+from koembed.processes import processes
 from koembed.storage import read_json, write_json
 
 # Negatives are this share of the positive's cosine below it: TopK-PercPos, the best of NV-Retriever's rules.
@@ -93,7 +93,7 @@ def mined_once(
     for text in chain(anchors, positives, pool.texts):
         key.update(f"\0{text}".encode())
     file = directory / f"mined-{key.hexdigest()[:12]}.json"
-    with PartialState().main_process_first():
+    with processes().main_process_first():
         if not file.exists():
             write_json(file, {"columns": mine(model, anchors, positives, pool, count, seed, retrieves).T.tolist()})
     return [[pool.texts[row] for row in column] for column in read_json(file)["columns"]]

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from accelerate import PartialState
 from numpy.typing import NDArray
 from pydantic import BaseModel
 from rich.console import Console
@@ -33,6 +32,7 @@ from koembed.corpus.data import (
 )
 from koembed.corpus.spaces import semantic_space
 from koembed.models import Encoder, as_read, backbone, find_model, layer_count, open_model, teacher_vectors
+from koembed.processes import processes
 from koembed.storage import STAGE_FILE, read_json
 from koembed.training.engine import train
 from koembed.training.gate import Interpolation, Judge, Purpose, Scores, Verdict, choose, snapshot
@@ -252,8 +252,8 @@ def fit(shop: Workshop, model: SentenceTransformer, settings: Training, label: s
     objectives = build_objectives(shop, model, settings, label, directory)
     for name, objective in objectives.items():
         logger.info("%s: %s with %d examples", label, name, len(objective.dataset))
-    processes = PartialState().num_processes  # steps are of as many batches, and are counted when a training continues
-    directory = directory / digest(settings.model_dump_json(), shop.config.seed, shop.corpus, processes)
+    together = processes().num_processes  # steps are of as many batches, and are counted when a training continues
+    directory = directory / digest(settings.model_dump_json(), shop.config.seed, shop.corpus, together)
     rate = settings.embedding_learning_rate if isinstance(settings, Weights) else None  # an adapter leaves them frozen
     train(model, objectives, settings, directory, label, shop.config.seed, shop.console, rate)
 
