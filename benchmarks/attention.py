@@ -11,15 +11,13 @@ JSON.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from importlib.metadata import version
 from typing import Any
 
 import torch
+from environment import environment
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
@@ -100,8 +98,7 @@ def main() -> None:
             seconds["attention"].setdefault(name, {})[length] = round(least, 4)
     figures = {
         "seconds": seconds,
-        "machine": {"cpu": platform.machine(), "cores": os.cpu_count()},
-        "versions": {name: version(name) for name in ("torch", "transformers", "sentence-transformers")},
+        **environment("transformers", "sentence-transformers"),
     }
     print(json.dumps(figures))
 

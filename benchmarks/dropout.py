@@ -10,14 +10,12 @@ the last line printed is JSON.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from importlib.metadata import version
 
 import torch
+from environment import environment
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
@@ -71,8 +69,7 @@ def main() -> None:
     figures = {
         "mask_ms": milliseconds,
         "over_torch": ratios,
-        "machine": {"cpu": platform.machine(), "cores": os.cpu_count()},
-        "versions": {name: version(name) for name in ("torch", "transformers", "sentence-transformers")},
+        **environment("transformers", "sentence-transformers"),
     }
     print(json.dumps(figures))
 

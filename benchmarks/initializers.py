@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
+from environment import environment
 from sentence_transformers import SentenceTransformer
 
 from koembed.config import Config, Vocab
@@ -98,9 +97,7 @@ def main() -> None:
     config = Config.model_validate({"model": {"base": given.base, "prompt": given.prompt}})
     result = compare(config, load_sts(given.sts), given.only)
     print(table(result))
-    versions = {name: version(name) for name in ("torch", "tokenizers", "scipy", "scikit-learn")}
-    machine = {"processor": platform.processor() or platform.machine(), "python": platform.python_version()}
-    print(json.dumps({"base": given.base, **result, "machine": machine, "versions": versions}))
+    print(json.dumps({"base": given.base, **result, **environment("tokenizers", "scipy", "scikit-learn")}))
 
 
 if __name__ == "__main__":

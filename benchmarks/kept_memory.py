@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
-import platform
 import resource
 import time
-from importlib.metadata import version
 from statistics import median
+
+from environment import environment
 
 WAYS, PROCESSES, STEPS = ("freed", "kept"), 3, 8
 
@@ -61,8 +60,7 @@ def main() -> None:
         "faults": {way: max(faults for _, faults, _ in runs[way]) for way in WAYS},
         "peak_gb": {way: round(max(peak for _, _, peak in runs[way]), 2) for way in WAYS},
         "kept_over_freed": round(seconds["kept"] / seconds["freed"], 2),
-        "machine": {"cpu": platform.machine(), "cores": os.cpu_count(), "libc": " ".join(platform.libc_ver())},
-        "versions": {name: version(name) for name in ("torch", "transformers")},
+        **environment("transformers"),
     }
     print(json.dumps(figures))
 

@@ -16,16 +16,15 @@ import csv
 import json
 import lzma
 import os
-import platform
 import random
 import re
 import shutil
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from environment import environment
 from rich.console import Console
 from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -192,8 +191,7 @@ def main() -> None:
     figures["tfidf_ndcg10"] = tfidf(root / "data")
     if "minilm" in climbed:
         figures["old_recipe"] = old_recipe(root, arguments.overrides, console)
-    figures["machine"] = {"cpu": platform.machine(), "cores": os.cpu_count()}
-    figures["versions"] = {name: version(name) for name in ("torch", "transformers", "sentence-transformers")}
+    figures |= environment("transformers", "sentence-transformers")
     print(json.dumps(figures))
 
 

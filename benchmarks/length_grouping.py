@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 import random
 import time
-from importlib.metadata import version
 
 import torch
 from datasets import Dataset
+from environment import environment
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.losses.merged_forward import embed_columns
 from torch import Tensor
@@ -85,8 +83,7 @@ def main() -> None:
         "seconds": {name: round(seconds, 1) for name, (seconds, _) in totals.items()},
         "padded_tokens": {name: padded for name, (_, padded) in totals.items()},
         "time_over_random": {name: round(total[0] / totals["random"][0], 3) for name, total in totals.items()},
-        "machine": {"cpu": platform.machine(), "cores": os.cpu_count()},
-        "versions": {name: version(name) for name in ("torch", "transformers", "sentence-transformers")},
+        **environment("transformers", "sentence-transformers"),
     }
     print(json.dumps(figures))
 

@@ -8,13 +8,11 @@ The least of three after one to warm up, and its page faults; the ways in turns.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import resource
 import time
-from importlib.metadata import version
 
 import torch
+from environment import environment
 from transformers import BertConfig, BertModel
 
 TEXTS, LENGTH, BATCHES, REPEATS = 64, 512, (4, 8, 16, 64), 4
@@ -39,8 +37,7 @@ def main() -> None:
         "seconds": {batch: round(seconds, 2) for batch, (seconds, _) in least.items()},
         "faults": {batch: faults for batch, (_, faults) in least.items()},
         "all_over_8": round(least[64][0] / least[8][0], 2),
-        "machine": {"cpu": platform.machine(), "cores": os.cpu_count(), "libc": " ".join(platform.libc_ver())},
-        "versions": {name: version(name) for name in ("torch", "transformers")},
+        **environment("transformers"),
     }
     print(json.dumps(figures))
 

@@ -18,14 +18,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
@@ -33,6 +31,7 @@ from typing import Any
 import bpe
 import numpy as np
 import psutil
+from environment import environment
 from rich.console import Console
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
@@ -212,9 +211,7 @@ def main() -> None:
     if "memory" in only:
         figures |= memory(data, qwen3)
     figures["seconds"] = time.monotonic() - started
-    figures["machine"] = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    packages = ("tokenizers", "torch", "transformers", "sentence-transformers")
-    figures["versions"] = {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    figures |= environment("tokenizers", "transformers", "sentence-transformers")
     print(json.dumps(figures, ensure_ascii=False))
 
 

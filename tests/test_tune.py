@@ -126,7 +126,7 @@ def test_without_optuna_it_says_what_to_install(arguments, monkeypatch):
 
     importing = builtins.__import__
     monkeypatch.setattr(builtins, "__import__", no_optuna)
-    with pytest.raises(InputError, match="pip install optuna"):
+    with pytest.raises(InputError, match=r"pip install -e .*tune"):
         tune(load_config(None, arguments), QUIET, "stage2", minutes=5)
 
 

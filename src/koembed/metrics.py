@@ -25,9 +25,6 @@ class Interval:
     low: float
     high: float
 
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
 
 def encode(
     model: SentenceTransformer, texts: list[str], batch_size: int = 64, task: str | None = None

@@ -224,7 +224,7 @@ def open_study(file: Path, name: str, seed: int) -> Study:
         import optuna
         from sqlalchemy.exc import DatabaseError
     except ImportError:
-        raise InputError("koembed tune: needs optuna; pip install optuna") from None
+        raise InputError("koembed tune: needs optuna; pip install -e '.[tune]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -30,14 +30,14 @@ def scramble(model: SentenceTransformer, name: str, seed: int = 0) -> None:
 
 
 LANGUAGE, STS, RETRIEVAL = (
-    AdapterSpec("language", 8),
-    AdapterSpec("sts", 8, task=True),
+    AdapterSpec("language", 8, "gelu"),
+    AdapterSpec("sts", 8, "gelu", task=True),
     AdapterSpec("retrieval", 8, "identity", task=True),
 )
 FORMS = {
     "sequential": LANGUAGE,
-    "parallel": AdapterSpec("language", 8, form="parallel"),
-    "invertible": AdapterSpec("language", 8, invertible=True),
+    "parallel": AdapterSpec("language", 8, "gelu", form="parallel"),
+    "invertible": AdapterSpec("language", 8, "gelu", invertible=True),
     "both": AdapterSpec("language", 8, "identity", form="parallel", invertible=True),
 }
 
@@ -100,7 +100,7 @@ def in_float64(adapter: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def test_composition_equals_the_formula_in_float64(bert_directory):
-    model = with_adapters(bert_directory, LANGUAGE, AdapterSpec("sts", 8, form="parallel", task=True))
+    model = with_adapters(bert_directory, LANGUAGE, AdapterSpec("sts", 8, "gelu", form="parallel", task=True))
     for name in ("language", "sts"):
         scramble(model, name)
     model[0].set_scale("language", 0.5)
@@ -133,11 +133,12 @@ def test_the_invertible_adapter_can_be_inverted(bert_directory):
     torch.testing.assert_close(torch.cat([left, right], -1), x.double(), atol=1e-5, rtol=1e-5)
 
 
+RETRIEVAL_BESIDE = AdapterSpec("retrieval", 8, "gelu", form="parallel", task=True)
 FUSION = AdapterSpec("fusion", 8, task=True, fuses=["sts", "retrieval"])
 
 
 def test_fusion_equals_the_formula_in_float64(bert_directory):
-    model = with_adapters(bert_directory, STS, AdapterSpec("retrieval", 8, form="parallel", task=True), FUSION)
+    model = with_adapters(bert_directory, STS, RETRIEVAL_BESIDE, FUSION)
     for name in ("sts", "retrieval", "fusion"):
         scramble(model, name)
     model[0].set_scale("sts", 0.5)
@@ -204,7 +205,7 @@ def test_an_unknown_task_is_named(bert_directory):
 
 def everything(directory) -> SentenceTransformer:
     """A model with every form of adapter, all of them doing something."""
-    model = with_adapters(directory, FORMS["invertible"], STS, AdapterSpec("retrieval", 8, form="parallel", task=True))
+    model = with_adapters(directory, FORMS["invertible"], STS, RETRIEVAL_BESIDE)
     model[0].add_adapter(FUSION)
     for seed, name in enumerate(("language", "sts", "retrieval", "fusion")):
         scramble(model, name, seed)

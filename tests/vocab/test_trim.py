@@ -148,10 +148,6 @@ def test_the_lowest_score_stays_because_unknown_characters_are_scored_by_it():
     assert small.encode("yxb").tokens == base.encode("yxb").tokens == ["yx", "b"]
 
 
-def test_a_higher_count_keeps_less(unigram):
-    assert len(trim(unigram, KEPT, min_count=3)[1]) < len(trim(unigram, KEPT)[1])
-
-
 def test_expanding_a_trimmed_tokenizer_and_trimming_an_expanded_one(unigram):
     small, old_ids = trim(unigram, KEPT)
     learned = learn_unigram(small, KOREAN * 10, 30)

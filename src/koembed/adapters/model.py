@@ -18,7 +18,7 @@ from koembed.adapters.invertible import Coupling
 from koembed.adapters.sites import Composition, EmbeddingSite, Site
 from koembed.adapters.structure import sublayers
 from koembed.errors import InputError
-from koembed.models import layer_count
+from koembed.models import device, layer_count
 
 FOLDER = "adapters"  # not the root: PEFT claims any adapter_config.json there
 
@@ -42,7 +42,7 @@ class AdapterSpec:
 
     name: str
     size: int
-    activation: str = "gelu"
+    activation: str = "identity"
     form: str = "sequential"
     invertible: bool = False
     fuses: list[str] = field(default_factory=list)
@@ -213,6 +213,6 @@ def adapted(path: Path) -> SentenceTransformer:
 
 def opened(path: Path, kind: type[Transformer]) -> SentenceTransformer:
     """Open a saved model with its first module as of one kind; everything else as it was saved."""
-    model = SentenceTransformer(str(path), device="cpu", trust_remote_code=True)
-    model[0] = kind.load(str(path))
+    model = SentenceTransformer(str(path), device=device(), trust_remote_code=True)
+    model[0] = kind.load(str(path)).to(model.device)
     return model

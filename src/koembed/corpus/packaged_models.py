@@ -111,7 +111,7 @@ def smollm2_135m(cache: Path) -> Path:
         InputError: the `gguf` package is missing.
     """
     if find_spec("gguf") is None:
-        raise InputError("model pypi:smollm2-135m: is a GGUF file, which takes the gguf package; pip install gguf")
+        raise InputError("model pypi:smollm2-135m: a GGUF file needs packages to be read; pip install -e '.[gguf]'")
     from transformers import GgufConfig  # the oldest transformers that koembed runs on has none
 
     def build(directory: Path) -> None:

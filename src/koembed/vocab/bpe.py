@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -48,7 +49,7 @@ FREQUENCY = 2  # what occurs once in the corpus is no pattern
 
 # Private characters, none a surrogate or white space: a broken unit has one from HEAD on and one from TAIL on, a token
 # of the base has PLAIN + its id. Their order is that of ties, see train().
-HEAD, TAIL, PLAIN, END = 0x10000, 0x48000, 0x80000, 0x110000
+HEAD, TAIL, PLAIN = 0x10000, 0x48000, 0x80000
 
 
 def byte_letters() -> list[str]:
@@ -65,6 +66,23 @@ def byte_letters() -> list[str]:
 LETTERS = byte_letters()
 BYTES = {letter: byte for byte, letter in enumerate(LETTERS)}
 CONTINUATION = frozenset(LETTERS[0x80:0xC0])
+
+
+def byte_text(token: str) -> str:
+    """The text of a byte-level token; empty where it begins or ends within a character.
+
+    >>> byte_text("Ġthe"), byte_text("ê°")
+    (' the', '')
+    """
+    try:
+        return bytes(BYTES[letter] for letter in token).decode()
+    except (UnicodeDecodeError, KeyError):  # KeyError: no byte letters, such as a reserved token written as text
+        return ""
+
+
+def is_byte_level(parts: dict[str, Any]) -> bool:
+    """Whether a tokenizer, by the parts of its file, turns text into byte letters before it cuts it."""
+    return '"ByteLevel"' in json.dumps([parts["normalizer"], parts["pre_tokenizer"]])
 
 
 @dataclass(frozen=True)
@@ -90,12 +108,7 @@ class Base:
 
     def text(self, token: str) -> str:
         """What a token stands for; empty for one that begins or ends within a character, or that no bytes spell."""
-        if not self.byte_level:
-            return token.replace("▁", " ")
-        try:
-            return bytes(map(BYTES.__getitem__, token)).decode()
-        except (UnicodeDecodeError, KeyError):
-            return ""
+        return byte_text(token) if self.byte_level else token.replace("▁", " ")
 
 
 def read_base(tokenizer: Tokenizer) -> Base:
@@ -108,9 +121,8 @@ def read_base(tokenizer: Tokenizer) -> Base:
     model = parts["model"]
     if model["continuing_subword_prefix"] or model["end_of_word_suffix"]:
         raise InputError("tokenizer: BPE that marks continuations (##) or word ends (</w>) cannot be expanded")
-    byte_level = '"ByteLevel"' in json.dumps([parts["normalizer"], parts["pre_tokenizer"]])
     merges = [(left, right) for left, right in model["merges"]]
-    return Base(tokenizer, tokenizer.get_vocab(with_added_tokens=True), merges, byte_level)
+    return Base(tokenizer, tokenizer.get_vocab(with_added_tokens=True), merges, is_byte_level(parts))
 
 
 def learn_bpe(tokenizer: Tokenizer, texts: Iterable[str], size: Budget, words: Sequence[str] = ()) -> Learned:

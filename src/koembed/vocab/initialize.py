@@ -17,12 +17,11 @@ from torch import Tensor
 from koembed.config import Vocab
 from koembed.corpus.spaces import semantic_space
 from koembed.errors import InputError
-from koembed.models import Encoder
+from koembed.models import DEAD_ROW, Encoder
 from koembed.vocab.bpe import read_base
 from koembed.vocab.focus import initialize_focus
 from koembed.vocab.learned import Learned
 
-DEAD = 1e-3  # of the median norm; no trained row is below 0.2 of it in MiniLM, multilingual-e5-small and SmolLM2
 RATE = -2.0  # of the position weights, a subtoken: Korean words begin with their stem
 BASE_WORD = re.compile("[A-Za-z]{2,}|[가-힣]{2,}")
 BLOCK = 1024  # surfaces compared with the base's words at a time
@@ -72,7 +71,7 @@ def live_rows(base: Tokenizer, weight: Tensor) -> Tensor:
     named = torch.zeros(len(weight), dtype=torch.bool)
     named[list(base.get_vocab(with_added_tokens=True).values())] = True
     norms = weight.norm(dim=1)
-    return named & (norms > DEAD * norms[named].median())
+    return named & (norms > DEAD_ROW * norms[named].median())
 
 
 def subtokens(base: Tokenizer, token: str, surface: str) -> list[int]:

@@ -17,11 +17,10 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from koembed.corpus import kopairs
 from koembed.corpus.files import rows
 from koembed.errors import InputError
-from koembed.models import backbone, input_rows
+from koembed.models import DEAD_ROW, backbone, input_rows
 from koembed.vocab.vocabulary import Vocabulary, losses, measure_text, read_vocabulary
 
 MOST_TEXTS = 20_000
-DEAD = 0.01  # a row is dead below this share of the median norm
 PADDED = 1e-3  # relative change of a vector that padding may cause; float32 arithmetic causes about 1e-6
 SHORT, LONG = "창문을 열었다.", "날씨가 좋아서 창문을 모두 열어 두고 한나절 내내 책을 읽었다."
 
@@ -77,7 +76,7 @@ class Subject:
     def dead_rows(self) -> set[str]:
         """Tokens whose row is all but zero, the padding token aside."""
         norms = input_rows(self.model).detach().float().norm(dim=1).cpu().numpy()
-        small = set(np.flatnonzero(norms < DEAD * np.median(norms)).tolist())
+        small = set(np.flatnonzero(norms < DEAD_ROW * np.median(norms)).tolist())
         small -= {self.model.tokenizer.pad_token_id, backbone(self.model).get_input_embeddings().padding_idx}
         return {token for token, number in self.vocabulary.ids.items() if number in small}
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, cast
 
-import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
@@ -17,6 +16,7 @@ from transformers import PreTrainedModel
 
 from koembed.errors import InputError
 from koembed.models import backbone, input_rows, output_rows
+from koembed.vocab.bpe import is_byte_level
 from koembed.vocab.graft import graft_model
 
 Parts = dict[str, Any]
@@ -24,7 +24,7 @@ SCRIPTS = ("HANGUL", "LATIN")
 MARKS = ("▁", "Ġ", "##")  # of a word's start (SentencePiece, byte-level BPE), and of its continuation
 
 
-def trim(tokenizer: Tokenizer, keep_texts: Iterable[str], min_count: int = 1) -> tuple[Tokenizer, list[int]]:
+def trim(tokenizer: Tokenizer, keep_texts: Iterable[str]) -> tuple[Tokenizer, list[int]]:
     """A copy of a tokenizer without the pieces that the texts do not use.
 
     Kept besides: special and added tokens, byte pieces, pieces of ASCII digits, punctuation and symbols, which every
@@ -36,7 +36,6 @@ def trim(tokenizer: Tokenizer, keep_texts: Iterable[str], min_count: int = 1) ->
 
     Args:
         keep_texts: of the languages to keep, such as Korean and English; read once.
-        min_count: occurrences that keep a piece.
 
     Returns:
         The tokenizer, and for each of its ids the id it had; ``trim_model`` takes both.
@@ -49,7 +48,7 @@ def trim(tokenizer: Tokenizer, keep_texts: Iterable[str], min_count: int = 1) ->
     if model["type"] not in ("Unigram", "WordPiece", "BPE"):
         raise InputError(f"tokenizer: family {model['type']} cannot be trimmed; Unigram, WordPiece and BPE can")
     tokens = _tokens(model)
-    kept = _used(tokenizer, keep_texts, min_count) & set(tokens.values()) | _fallbacks(parts, tokens)
+    kept = _used(tokenizer, keep_texts) & set(tokens.values()) | _fallbacks(parts, tokens)
     if model["type"] == "BPE":
         kept = _with_parts(model, kept)
     old_ids = sorted(kept | {token["id"] for token in parts["added_tokens"]})
@@ -108,26 +107,25 @@ def _tokens(model: Parts) -> dict[str, int]:
     return vocab if isinstance(vocab, dict) else {token: number for number, (token, _) in enumerate(vocab)}
 
 
-def _used(tokenizer: Tokenizer, texts: Iterable[str], min_count: int) -> set[int]:
-    """Ids that occur often enough when the texts are encoded."""
+def _used(tokenizer: Tokenizer, texts: Iterable[str]) -> set[int]:
+    """Ids that occur when the texts are encoded."""
     encoder = Tokenizer.from_str(tokenizer.to_str())
     encoder.no_truncation()
     encoder.no_padding()
-    size = 1 + max(encoder.get_vocab(with_added_tokens=True).values())
-    counts = np.zeros(size, np.int64)
+    found: set[int] = set()
     stream = iter(texts)
     while block := list(islice(stream, 4096)):
-        encoded = encoder.encode_batch_fast(block, add_special_tokens=False)
-        counts += np.bincount(np.concatenate([np.array(one.ids, np.int64) for one in encoded]), minlength=size)
-    if not counts.any():
+        for one in encoder.encode_batch_fast(block, add_special_tokens=False):
+            found.update(one.ids)
+    if not found:
         raise InputError("trim: the texts to keep are empty; give texts of every language that the model must read")
-    return set(np.flatnonzero(counts >= max(min_count, 1)).tolist())
+    return found
 
 
 def _fallbacks(parts: Parts, tokens: dict[str, int]) -> set[int]:
     """Ids of what the model needs for any text: specials, bytes, and single characters of the kept scripts."""
     model = parts["model"]
-    byte_level = "ByteLevel" in json.dumps([parts["pre_tokenizer"], parts["decoder"]])
+    byte_level = is_byte_level(parts)
     ending = model.get("end_of_word_suffix") or ""
     kept = {number for token, number in tokens.items() if _is_fallback(token, byte_level, ending)}
     kept |= {tokens[token["content"]] for token in parts["added_tokens"] if token["content"] in tokens}

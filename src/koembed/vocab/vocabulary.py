@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from koembed.vocab.bpe import BYTES
+from koembed.vocab.bpe import byte_text, is_byte_level
 
 ALPHA = 2.5  # of the Rényi entropy: the one that Zouhar et al. found to go with translation quality best
 BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
@@ -80,7 +80,7 @@ def read_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
     parts = json.loads(bare.to_str())
     model = parts["model"]
     ids = bare.get_vocab(with_added_tokens=True)
-    byte_level = '"ByteLevel"' in json.dumps([parts["normalizer"], parts["pre_tokenizer"]])
+    byte_level = is_byte_level(parts)
     prefix, suffix = model.get("continuing_subword_prefix") or "", model.get("end_of_word_suffix") or ""
     plain, partial = {}, set()
     for token in ids.keys() - {added["content"] for added in parts["added_tokens"]}:
@@ -100,18 +100,6 @@ def read_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
         plain=plain,
         partial=partial,
     )
-
-
-def byte_text(token: str) -> str:
-    """The text of a byte-level token; empty where it begins or ends within a character.
-
-    >>> byte_text("Ġthe"), byte_text("ê°")
-    (' the', '')
-    """
-    try:
-        return bytes(BYTES[letter] for letter in token).decode()
-    except (UnicodeDecodeError, KeyError):  # KeyError: no byte letters, such as a reserved token written as text
-        return ""
 
 
 def measure_text(vocabulary: Vocabulary, texts: Sequence[str]) -> dict[str, Any]:
