@@ -56,13 +56,39 @@ def train(
 ) -> None:
     """Train what ``model`` leaves unfrozen, in place.
 
-    Each batch holds examples of one objective; objectives take turns in proportion to their examples. Weights stay
-    float32, the arithmetic is autocast to bf16 where that is faster: AdamW's small updates would round away in
-    bf16. No weight decay: it would shrink rows that receive no gradient.
+    Each batch holds examples of one objective; objectives take turns in proportion to their examples.
 
     Args:
         directory: checkpoints are kept in it; a run that was killed continues from the newest.
         embedding_learning_rate: of the input embeddings, where another than the settings' suits them.
+    """
+    arguments = trainer_arguments(settings, directory, seed)
+    arguments.learning_rate_mapping = embedding_rate(model, embedding_learning_rate)
+    arguments.prompts = {name: column_prompts(model, objective) for name, objective in objectives.items()}
+    if arguments.dataloader_drop_last:
+        require_whole_batches(objectives, settings.batch_size, label)
+    trainer = Trainer(objectives, model=model, args=arguments, callbacks=[ProgressBar(label, console)])
+    trainer.remove_callback(PrinterCallback)
+    checkpoint = last_checkpoint(directory)
+    whole_length = model.max_seq_length
+    model.max_seq_length = min(settings.max_length, whole_length or settings.max_length)
+    needs_dropout = any(objective.needs_dropout for objective in objectives.values())
+    attention = float32_attention(model) if arguments.bf16 and arguments.use_cpu else nullcontext()
+    with attention, dropout(model, settings.dropout if needs_dropout else 0.0):
+        trainer.train(resume_from_checkpoint=checkpoint)
+    # Accelerate leaves the autocast around the model's forward, which would go on in bf16. It also leaves a mark that
+    # the model is prepared, and the next training of the same model would go without the autocast.
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    vars(model).pop("_is_accelerate_prepared", None)  # of several processes, each model's wrapper bears the mark
+    model.max_seq_length = whole_length
+    model.eval()
+
+
+def trainer_arguments(settings: Training, directory: Path, seed: int) -> SentenceTransformerTrainingArguments:
+    """The settings as the trainer takes them.
+
+    Weights stay float32, the arithmetic is autocast to bf16 where that is faster: AdamW's small updates would round
+    away in bf16. No weight decay: it would shrink rows that receive no gradient.
     """
     on_gpu = torch.cuda.is_available()
     arguments = SentenceTransformerTrainingArguments(
@@ -72,7 +98,6 @@ def train(
         gradient_accumulation_steps=settings.accumulation,
         optim="adamw_torch_fused",  # on the CPU too: an update of a large vocabulary costs an eighth of the plain one
         learning_rate=settings.learning_rate,
-        learning_rate_mapping=embedding_rate(model, embedding_learning_rate),
         warmup_steps=settings.warmup,
         max_grad_norm=settings.max_grad_norm,
         weight_decay=0.0,
@@ -82,7 +107,6 @@ def train(
         # Gathered negatives must have one shape on all processes.
         dataloader_drop_last=processes().num_processes > 1,
         multi_dataset_batch_sampler=MultiDatasetBatchSamplers.PROPORTIONAL,
-        prompts={name: column_prompts(model, objective) for name, objective in objectives.items()},
         save_steps=settings.save_steps,
         save_total_limit=1,
         logging_steps=10,
@@ -92,23 +116,7 @@ def train(
     )
     # Of several GPUs one process takes one: torch's DataParallel copies hooks, and every copy would run one adapter.
     arguments._n_gpu = min(arguments.n_gpu, 1)
-    if arguments.dataloader_drop_last:
-        require_whole_batches(objectives, settings.batch_size, label)
-    trainer = Trainer(objectives, model=model, args=arguments, callbacks=[ProgressBar(label, console)])
-    trainer.remove_callback(PrinterCallback)
-    checkpoint = last_checkpoint(directory)
-    whole_length = model.max_seq_length
-    model.max_seq_length = min(settings.max_length, whole_length or settings.max_length)
-    needs_dropout = any(objective.needs_dropout for objective in objectives.values())
-    attention = float32_attention(model) if arguments.bf16 and not on_gpu else nullcontext()
-    with attention, dropout(model, settings.dropout if needs_dropout else 0.0):
-        trainer.train(resume_from_checkpoint=checkpoint)
-    # Accelerate leaves the autocast around the model's forward, which would go on in bf16. It also leaves a mark that
-    # the model is prepared, and the next training of the same model would go without the autocast.
-    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    vars(model).pop("_is_accelerate_prepared", None)  # of several processes, each model's wrapper bears the mark
-    model.max_seq_length = whole_length
-    model.eval()
+    return arguments
 
 
 def require_whole_batches(objectives: dict[str, Objective], batch_size: int, label: str) -> None:

@@ -1,4 +1,4 @@
-"""Learn and graft by the tokenizer's family; a new family is a module with these two functions and a line here."""
+"""Learn and graft by the tokenizer's family: for each a module with these two functions and a line here."""
 
 from __future__ import annotations
 
