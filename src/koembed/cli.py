@@ -19,6 +19,7 @@ from koembed.errors import InputError
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP's advice to programmers
 os.environ.setdefault("TQDM_DISABLE", "1")  # as transformers shows when it reads GGUF
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h: what is given back to the kernel, what is mapped on its own

@@ -94,7 +94,7 @@ class AdaptedTransformer(Transformer):
         if spec.name in self.specs:
             raise ValueError(f"adapter {spec.name} exists already")
         self._check_fused(spec)
-        hidden, device = self.config.get_text_config().hidden_size, self.model.device
+        hidden = self.config.get_text_config().hidden_size
         for site in self.sublayer_sites:
             adapter: nn.Module
             if spec.fuses:
@@ -102,9 +102,10 @@ class AdaptedTransformer(Transformer):
             else:
                 parallel = spec.form == "parallel"
                 adapter = Bottleneck(hidden, spec.size, spec.activation, parallel, self.biased)
-            site.adapters[spec.name] = adapter.to(device)
+            site.adapters[spec.name] = adapter.to(self.model.device)
         if spec.invertible:
-            self._embedding_site().adapters[spec.name] = Coupling(hidden, spec.size, spec.activation).to(device)
+            coupling = Coupling(hidden, spec.size, spec.activation)
+            self._embedding_site().adapters[spec.name] = coupling.to(self.model.device)
         self.specs[spec.name] = replace(spec)
         self.set_scale(spec.name, spec.scale)
         self.select(spec.name if spec.task else None)

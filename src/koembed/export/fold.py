@@ -62,7 +62,8 @@ def _obstacle(spec: AdapterSpec) -> str | None:
 def fold(layer: nn.Linear, adapter: Bottleneck, scale: float) -> None:
     """Let a layer compute, in place, what an adapter without activation makes of its output; in float64 arithmetic."""
     down, up = adapter.down, adapter.up
-    product = torch.eye(len(up.weight), dtype=torch.float64) + scale * up.weight.double() @ down.weight.double()
+    product = scale * up.weight.double() @ down.weight.double()
+    product.diagonal().add_(1)
     if layer.bias is not None:
         bias = product @ layer.bias.double()
         if down.bias is not None:

@@ -111,6 +111,7 @@ def trainer_arguments(settings: Training, directory: Path, seed: int) -> Sentenc
         save_total_limit=1,
         logging_steps=10,
         report_to="none",
+        log_level_replica="passive",  # as quiet as the first process
         disable_tqdm=True,
         seed=seed,
     )
