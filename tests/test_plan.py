@@ -5,6 +5,7 @@ import pytest
 from rich.console import Console
 
 from koembed import pipeline
+from koembed.cli import main
 from koembed.config import Training, load_config
 from koembed.errors import InputError
 from koembed.plan import plan, steps
@@ -43,6 +44,15 @@ def test_the_plan_is_what_happens(bert_directory, tmp_path):
     assert STEPS.findall(logs) == re.findall(r"(?m)^ +(.*): (\d+) steps of (\d+) examples, from", told)
     assert planned(config).count("done, in") == 4
     assert planned(config, 2, 3, True).count("to make") == 2
+
+
+def test_a_dry_run_of_the_command_writes_nothing(bert_directory, tmp_path, capsys):
+    arguments = overrides(tmp_path, bert_directory)
+    with pytest.raises(SystemExit) as stopped:
+        main(["run", "--dry-run", "--to", "stage1", *arguments])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out.count("to make") == 2
+    assert not load_config(None, arguments).root.exists()
 
 
 @pytest.mark.parametrize(
