@@ -207,6 +207,11 @@ class AdaptedTransformer(Transformer):
         return module
 
 
+def has_task(model: SentenceTransformer, name: str) -> bool:
+    """Whether a model has a task adapter of this name."""
+    return isinstance(model[0], AdaptedTransformer) and name in model[0].tasks
+
+
 def adapted(path: Path) -> SentenceTransformer:
     """Open a saved model with an ``AdaptedTransformer`` in place of its Transformer; its adapters, if any, are kept."""
     return opened(path, AdaptedTransformer)

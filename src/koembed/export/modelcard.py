@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 
 from koembed.config import Config
 from koembed.corpus.files import is_hub_id
-from koembed.report.metrics import Stage, headline, short
+from koembed.report.metrics import FINDING, Stage, headline, short
 
 CARD = """---
 language: [ko, en]
@@ -81,8 +81,8 @@ def _measured(stages: Sequence[Stage], task: str | None, tasks: list[str]) -> It
     foreign = False
     for metric in headline(stages):
         found = [metric.of(stage) for stage in stages]
-        ranks = "retrieval" if metric.path[0] == "passages" and "retrieval" in tasks else next(iter(tasks), None)
-        if task != ranks:
+        finds = metric.path[0] in FINDING and "retrieval" in tasks
+        if task != ("retrieval" if finds else next(iter(tasks), None)):
             found[-1], foreign = None, True
         yield f"| {metric.name} | " + " | ".join(f"{value.value:.3f}" if value else "" for value in found) + " |"
     yield ""

@@ -70,9 +70,11 @@ AUC = Metric(
 KO_EN = Metric(
     ("ko_en",),
     "Retrieval ko→en",
-    "accuracy: share of Korean sentences whose own English translation is the nearest of all",
+    "accuracy: share of Korean sentences whose own English translation is the nearest of all, with the retrieval "
+    "adapter where there is one",
 )
 EN_KO = Metric(("en_ko",), "Retrieval en→ko", "the same from English to Korean")
+FINDING = {"ko_en", "en_ko", "passages"}  # measured with the retrieval adapter, where a stage has one
 DETAILS = (
     Metric(("auc_hard",), "AUC, hard", "against different pairs that share their words", reference=0.5),
     Metric(("auc_plain",), "AUC, plain", "against different pairs that share none", reference=0.5),

@@ -41,6 +41,7 @@ def print_table(results: Mapping[str, Any], console: Console) -> None:
     tokens = ", ".join(f"{stage['tokens_per_word']:.2f}" for stage in stages)
     console.print(f"tokens a word, in this order: {tokens}")
     console.print("[dim]KoPairs test and held-out translations; ± half a 95 % bootstrap interval[/]")
+    console.print("[dim]retrieval, of translations and passages: with the retrieval adapter where there is one[/]")
     _print_files(stages, console)
     if len(stages) > 1:
         _print_gains(stages[1:], console)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
+from koembed.adapters.model import has_task
 from koembed.config import Evaluation
 from koembed.corpus import kopairs
 from koembed.corpus.data import load_passages, load_sts
@@ -144,9 +145,12 @@ def _ranking(predicted: np.ndarray, scores: np.ndarray, suite: Suite) -> Interva
 
 
 def _translations(model: SentenceTransformer, suite: Suite) -> dict[str, np.ndarray]:
-    """1 for each sentence whose translation is the nearest of all, else 0, in both directions."""
-    english = encode(model, [english for english, _ in suite.bitext], suite.batch_size)
-    korean = encode(model, [korean for _, korean in suite.bitext], suite.batch_size)
+    """1 for each sentence whose translation is the nearest of all, else 0, in both directions.
+
+    With the retrieval adapter where the model has one, as passages are found.
+    """
+    task = "retrieval" if has_task(model, "retrieval") else None
+    english, korean = (encode(model, list(side), suite.batch_size, task) for side in zip(*suite.bitext, strict=True))
     return {"ko_en": retrieval_accuracy(korean, english), "en_ko": retrieval_accuracy(english, korean)}
 
 
