@@ -236,7 +236,7 @@ def report(config: Config, console: Console) -> None:
     results = read_json(file)
     write_report(config.root / "report.html", config, results)
     print_table(results, console)
-    console.print(f"results: {file}   report: {config.root / 'report.html'}")
+    console.print(f"results: {file}   report: {config.root / 'report.html'}", soft_wrap=True)
 
 
 def known_results(file: Path, how: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -278,7 +278,8 @@ def export(config: Config, console: Console, number: int) -> list[Path]:
                 shutil.rmtree(place)  # nothing in it that the stage does not have
         sentences = [pair.sentence1 for pair in kopairs.pairs("test")[:64]]
         found = encode(open_model(place), sentences) - encode(model, sentences, task=task)
-        console.print(f"{place}: opens without koembed; vectors differ by {abs(found).max():.0e} at most")
+        line = f"{place}: opens without koembed; vectors differ by {abs(found).max():.0e} at most"
+        console.print(line, soft_wrap=True)
         written.append(place)
     return written
 
