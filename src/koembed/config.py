@@ -170,6 +170,10 @@ class Stage3(Section):
         ),
     }
 
+    def adapters(self) -> dict[str, Adapters]:
+        """All of them by name, in the order in which they train."""
+        return {"language": self.language, **self.tasks}
+
     @field_validator("tasks")
     @classmethod
     def _names_can_be_used(cls, tasks: dict[str, Task]) -> dict[str, Task]:

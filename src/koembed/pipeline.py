@@ -68,7 +68,12 @@ def make_stages(config: Config, console: Console, first: int = 0, last: int = 3,
         if number in waiting:
             make_stage(shop, number)
         else:
-            console.print(f"stage {number}  {NAMES[number]}: done, in {config.stage(number)}")
+            say_done(config, console, number)
+
+
+def say_done(config: Config, console: Console, number: int) -> None:
+    """Print that there is nothing to make of a stage."""
+    console.print(f"stage {number}  {NAMES[number]}: done, in {config.stage(number)}")
 
 
 def unfinished(config: Config, first: int, last: int, fresh: bool = False) -> range:

@@ -1,4 +1,4 @@
-"""What a run would do, told beforehand: all it reads is read and counted, and nothing is written."""
+"""What a run would do, told beforehand: all it reads is read and counted, nothing is written below ``root``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from koembed.config import Config, Training, Vocab
 from koembed.corpus.data import Corpus, load_bitext, load_keep, load_words
 from koembed.evaluation.suites.stages import load_suite
-from koembed.pipeline import NAMES, unfinished
+from koembed.pipeline import NAMES, say_done, unfinished
 from koembed.processes import processes
 from koembed.training.objectives import source_rows
 from koembed.training.stages import Workshop, example_counts, require_inputs, trainings
@@ -33,7 +33,7 @@ def plan(config: Config, console: Console, first: int = 0, last: int = 3, fresh:
     console.print(f"base     {config.model.base}: {width} dimensions, {rows:,} tokens")
     for number in range(first, last + 1):
         if number not in waiting:
-            console.print(f"stage {number}  {NAMES[number]}: done, in {config.stage(number)}")
+            say_done(config, console, number)
             continue
         console.print(f"stage {number}  {NAMES[number]}: to make, in {config.stage(number)}")
         if number == 0:
@@ -58,8 +58,9 @@ def vocabulary(settings: Vocab, corpus: Corpus, text_column: str) -> str:
 
 def schedule(settings: Training, corpus: Corpus) -> str:
     """What a training draws from the corpus and in how many steps it goes through it, in words."""
-    there = {name: len(source_rows(name, corpus)) for name in example_counts(settings)}
-    drawn = {name: min(count, there[name]) for name, count in example_counts(settings).items()}
+    counts = example_counts(settings)
+    there = {name: len(source_rows(name, corpus)) for name in counts}
+    drawn = {name: min(count, there[name]) for name, count in counts.items()}
     together = processes().num_processes
     examples = settings.batch_size * settings.accumulation * together
     parts = (f"{name} {count:,} of {there[name]:,}" for name, count in drawn.items())

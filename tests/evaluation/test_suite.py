@@ -1,25 +1,28 @@
-import numpy as np
+import pytest
 
-from conftest import PAIRS
 from koembed.adapters.model import AdapterSpec, adapted
 from koembed.corpus import kopairs
 from koembed.evaluation.suites.stages import Suite, measure
 from koembed.metrics import encode, retrieval_accuracy
 
 
-def test_translations_are_found_with_the_retrieval_adapter(bert_directory):
-    """The similarities of pairs are those of the first task."""
+@pytest.mark.parametrize("name", ["retrieval", "chat"])
+def test_translations_are_found_with_the_retrieval_adapter_alone(bert_directory, name):
+    """Similarities are measured with the first task, and so is all where no task is called retrieval."""
     model = adapted(bert_directory)
-    for name in ("sts", "retrieval"):
-        model[0].add_adapter(AdapterSpec(name, 8, task=True))
+    for task in ("sts", name):
+        model[0].add_adapter(AdapterSpec(task, 8, task=True))
     for site in model[0].sublayer_sites:
-        site.adapters["retrieval"].up.weight.data.normal_()
+        site.adapters[name].up.weight.data.normal_()
     model[0].select()
-    before = adapted(bert_directory)
-    suite = Suite(kopairs.pairs("test")[:200], kopairs.probes()[:20], PAIRS, resamples=10)
-    found = measure(model, suite)
-    english, korean = (encode(model, list(side), task="retrieval") for side in zip(*PAIRS, strict=True))
-    assert found["queries"]["ko_en"] == retrieval_accuracy(korean, english).tolist()
-    assert found["queries"]["en_ko"] == retrieval_accuracy(english, korean).tolist()
-    assert not np.allclose(korean, encode(model, [korean for _, korean in PAIRS]))
-    assert found["cosines"] == measure(before, suite)["cosines"]
+    pairs = kopairs.pairs("test")[:200]
+    translations = [(pair.sentence1, pair.sentence2) for pair in pairs]
+    suite = Suite(pairs, kopairs.probes()[:20], translations, resamples=10)
+    found, plain = measure(model, suite), measure(adapted(bert_directory), suite)
+    assert found["cosines"] == plain["cosines"]
+    english, korean = (encode(model, list(side), task=name) for side in zip(*translations, strict=True))
+    by_adapter = {"ko_en": retrieval_accuracy(korean, english), "en_ko": retrieval_accuracy(english, korean)}
+    for direction, hits in by_adapter.items():
+        assert hits.tolist() != plain["queries"][direction]
+        expected = hits.tolist() if name == "retrieval" else plain["queries"][direction]
+        assert found["queries"][direction] == expected

@@ -90,8 +90,7 @@ def list_groups(model: SentenceTransformer, settings: Weights, folder) -> list[d
         lambda optimizer, *_: groups.__setitem__(slice(None), optimizer.param_groups)
     )
     objective = built("simcse", model)
-    rate = settings.embedding_learning_rate
-    train(model, {"simcse": objective}, settings, folder, "test", 0, Console(quiet=True), rate)
+    train(model, {"simcse": objective}, settings, folder, "test", seed=0, console=Console(quiet=True))
     handle.remove()
     return [group for group in groups if group["params"]]
 

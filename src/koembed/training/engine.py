@@ -27,7 +27,7 @@ from sentence_transformers.sentence_transformer.training_args import MultiDatase
 from torch import Tensor, nn
 from transformers import PrinterCallback, TrainerCallback
 
-from koembed.config import Training
+from koembed.config import Training, Weights
 from koembed.errors import InputError
 from koembed.models import backbone, default_prompt, has_bf16, token_lengths
 from koembed.processes import processes
@@ -52,7 +52,6 @@ def train(
     label: str,
     seed: int,
     console: Console,
-    embedding_learning_rate: float | None = None,
 ) -> None:
     """Train what ``model`` leaves unfrozen, in place.
 
@@ -60,10 +59,10 @@ def train(
 
     Args:
         directory: checkpoints are kept in it; a run that was killed continues from the newest.
-        embedding_learning_rate: of the input embeddings, where another than the settings' suits them.
     """
     arguments = trainer_arguments(settings, directory, seed)
-    arguments.learning_rate_mapping = embedding_rate(model, embedding_learning_rate)
+    if isinstance(settings, Weights):  # an adapter leaves the embeddings frozen
+        arguments.learning_rate_mapping = embedding_rate(model, settings.embedding_learning_rate)
     arguments.prompts = {name: column_prompts(model, objective) for name, objective in objectives.items()}
     if arguments.dataloader_drop_last:
         require_whole_batches(objectives, settings.batch_size, label)

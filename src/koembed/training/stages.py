@@ -156,7 +156,7 @@ def stage3(shop: Workshop) -> Outcome:
     settings, model = shop.config.stage3, adapted(shop.config.stage(2))
     verdicts: dict[str, Verdict] = {}
     below: list[BaseModel] = [shop.config.gate]
-    for name, adapter in {"language": settings.language, **settings.tasks}.items():
+    for name, adapter in settings.adapters().items():
         directory = shop.training(3, *below)
         verdicts[name] = fit_adapter(shop, model, name, adapter, directory)
         below.append(adapter)
@@ -169,18 +169,19 @@ STAGES = (stage0, stage1, stage2, stage3)
 
 def trainings(config: Config, number: int) -> dict[str, Training]:
     """What a stage trains, in order, by what the terminal calls it."""
-    above = {"language": config.stage3.language, **config.stage3.tasks}
     found: list[dict[str, Training]] = [
         {"new rows": config.vocab.distill} if config.vocab.initializer == "distill" else {},
         {"stage 1": config.stage1},
         {"stage 2": config.stage2},
-        {f"stage 3 {name}": adapter for name, adapter in above.items()},
+        {f"stage 3 {name}": adapter for name, adapter in config.stage3.adapters().items()},
     ]
     return found[number]
 
 
 def require_inputs(shop: Workshop, numbers: Iterable[int]) -> None:
     """Make sure that every objective of the stages has data and its teachers, before the first of them takes hours.
+
+    Whether a hub that answers has a teacher of that name shows only when it is opened.
 
     Raises:
         InputError: one has not.
@@ -254,8 +255,7 @@ def fit(shop: Workshop, model: SentenceTransformer, settings: Training, label: s
         logger.info("%s: %s with %d examples", label, name, len(objective.dataset))
     together = processes().num_processes  # steps are of as many batches, and are counted when a training continues
     directory = directory / digest(settings.model_dump_json(), shop.config.seed, shop.corpus, together)
-    rate = settings.embedding_learning_rate if isinstance(settings, Weights) else None  # an adapter leaves them frozen
-    train(model, objectives, settings, directory, label, shop.config.seed, shop.console, rate)
+    train(model, objectives, settings, directory, label, shop.config.seed, shop.console)
 
 
 def digest(*parts: Any) -> str:

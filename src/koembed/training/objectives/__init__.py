@@ -6,13 +6,14 @@ A new one is a file here, a line in OBJECTIVES and its name in ``config.Objectiv
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from koembed.corpus.data import Corpus
 from koembed.errors import InputError
 from koembed.training.objectives.alignment import alignment
 from koembed.training.objectives.angle import angle
-from koembed.training.objectives.base import Context, Objective, Source
+from koembed.training.objectives.base import Context, Objective
 from koembed.training.objectives.cosent import cosent
 from koembed.training.objectives.cosine import cosine
 from koembed.training.objectives.distillation import distillation
@@ -25,6 +26,15 @@ from koembed.training.objectives.simcse import simcse
 from koembed.training.objectives.span import long_texts, span
 from koembed.training.objectives.translation import translation
 from koembed.training.objectives.triplet import triplet
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the corpus has for some of the objectives: what to call it, and its rows."""
+
+    name: str
+    rows: Callable[[Corpus], list[Any]]
+
 
 TEXTS = Source("texts (data.texts)", lambda corpus: corpus.texts)
 LONG_TEXTS = Source("texts of six words and more (data.texts)", long_texts)

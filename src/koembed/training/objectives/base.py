@@ -14,7 +14,6 @@ from sentence_transformers.base.losses.merged_forward import embed_columns
 from torch import Tensor, nn
 
 from koembed.config import Training
-from koembed.corpus.data import Corpus
 from koembed.models import Encoder
 from koembed.training.objectives.contrastive import ContrastiveLoss
 
@@ -63,14 +62,6 @@ class Context:
     def mined(self, anchors: list[str], positives: list[str]) -> dict[str, list[str]]:
         """The mined hard negatives as columns ``mined1``, ``mined2`` and so on."""
         return {f"mined{number}": column for number, column in enumerate(self.mine(anchors, positives), 1)}
-
-
-@dataclass(frozen=True)
-class Source:
-    """What the corpus has for some of the objectives: what to call it, and its rows."""
-
-    name: str
-    rows: Callable[[Corpus], list[Any]]
 
 
 @dataclass
