@@ -96,6 +96,9 @@ class Training(Section):
     false_negative_margin: float | None = _setting(
         None, "InfoNCE passes over negatives whose cosine is above the positive's less this"
     )
+    spread: Annotated[float, Field(ge=0, lt=1)] = _setting(
+        0.0, "`cosine` takes scores this much further apart than they are, since regression draws them together"
+    )
     matryoshka: list[Positive] = _setting([], "smaller dimensions that every objective is trained at too")
     teachers: list[str] = _setting([], "whose similarities `distillation` learns; empty: vocab.semantic_space")
     dropout: Annotated[float, Field(ge=0, lt=1)] = _setting(0.1, "dropout forced on models that have none")

@@ -149,6 +149,13 @@ def test_cosine_regression(model):
     assert close(objective, model, np.mean((predicted - labels) ** 2))
 
 
+def test_cosine_regression_asks_for_more_than_the_scores(model):
+    """The error is to scores that lie a half further from 1/2: 0 becomes -1/4, 1 becomes 5/4."""
+    plain, spread = (built("cosine", model, settings=Training(spread=spread)) for spread in (0.0, 0.5))
+    predicted, scores = cosines(plain, model)
+    assert close(spread, model, np.mean((predicted - (1.5 * scores - 0.25)) ** 2))
+
+
 def test_distillation(model):
     """Here the model is its own teacher, calibrated: unrelated texts at 0."""
     objective = built("distillation", model)
