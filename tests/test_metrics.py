@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
-from sklearn.metrics import ndcg_score, roc_auc_score
+from sklearn.metrics import label_ranking_average_precision_score, ndcg_score, roc_auc_score
 
 from conftest import KOREAN
 from koembed import metrics
@@ -14,6 +14,7 @@ from koembed.metrics import (
     encode,
     ndcg,
     passage_ndcg,
+    reciprocal_ranks,
     relevance,
     retrieval_accuracy,
     spearman,
@@ -55,6 +56,18 @@ def test_bootstrap_covers_the_mean_about_as_often_as_it_says():
         assert interval.low <= interval.value <= interval.high
         hits += interval.low <= 3 <= interval.high
     assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_reciprocal_ranks_equal_scikit_learn():
+    scores = np.random.default_rng(0).normal(size=(30, 30))
+    pairs = zip(np.eye(30), scores, strict=True)
+    expected = [label_ranking_average_precision_score([own], [row]) for own, row in pairs]  # of one relevant document
+    assert reciprocal_ranks(scores) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("score", [0, np.nan])
+def test_reciprocal_ranks_take_ties_and_what_has_no_score_against_the_model(score):
+    assert reciprocal_ranks(np.full((4, 4), score)).tolist() == [0.25] * 4
 
 
 @pytest.mark.parametrize("block", [7, 1_024])

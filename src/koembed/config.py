@@ -163,7 +163,13 @@ class Task(Adapters):
 
 
 class Stage3(Section):
-    language: Adapters = Adapters(objectives={"distillation": 1.0}, max_examples=5_000, batch_size=32, teachers=[E5])
+    language: Adapters = Adapters(
+        objectives={"cosine": 0.4, "distillation": 0.4, "translation": 0.2},
+        max_examples=5_000,
+        spread=0.2,
+        batch_size=32,
+        teachers=[E5],
+    )
     tasks: dict[str, Task] = {
         "sts": Task(
             objectives={"cosine": 0.5, "distillation": 0.5}, max_examples=4_000, epochs=2, batch_size=32, teachers=[E5]
@@ -232,7 +238,12 @@ class Config(Section):
         teachers=[E5],
     )
     stage2: Adapters = Adapters(
-        objectives={"cosine": 0.66, "distillation": 0.34}, max_examples=3_000, epochs=3, batch_size=32, teachers=[E5]
+        objectives={"cosine": 0.6, "distillation": 0.25, "translation": 0.15},
+        max_examples=4_000,
+        epochs=3,
+        spread=0.2,
+        batch_size=32,
+        teachers=[E5],
     )
     stage3: Stage3 = Stage3()
     gate: Gate = Gate()

@@ -69,6 +69,22 @@ def retrieval_accuracy(queries: Floats, documents: Floats) -> Floats:
     return (nearest == np.arange(len(queries))).astype(np.float64)
 
 
+def reciprocal_ranks(scores: Floats) -> Floats:
+    """1 / rank of each query's own document, the one in its column, [n].
+
+    Of documents with one score, or none (NaN), the query's own comes last.
+
+    Args:
+        scores: of n queries and their n documents with each other, [n, n].
+
+    Source: Voorhees 1999, "The TREC-8 question answering track report".
+
+    >>> reciprocal_ranks(np.array([[0.9, 0.1, 0.1], [0.7, 0.5, 0.1], [0.3, 0.3, 0.3]])).round(2).tolist()
+    [1.0, 0.5, 0.33]
+    """
+    return 1 / (len(scores) - (scores < np.diagonal(scores)[:, None]).sum(1))
+
+
 def ndcg(queries: Floats, documents: Floats, relevant: NDArray[np.bool_], depth: int = 10) -> Floats:
     """nDCG at a depth, [queries]: ``sum_k relevant_k / log2(1 + k)`` over the first ranks, by the most it could be.
 

@@ -5,8 +5,9 @@ from sentence_transformers import SentenceTransformer
 
 from conftest import KOREAN, PAIRS
 from koembed.errors import InputError
+from koembed.metrics import encode
 from koembed.training import gate
-from koembed.training.gate import Interpolation, Judge, Scores, choose, snapshot, spread_pairs
+from koembed.training.gate import Interpolation, Judge, Scores, choose, found_both_ways, snapshot, spread_pairs
 
 
 def curve(*rows: tuple[float, float, float]):
@@ -98,8 +99,11 @@ def test_the_judge_finds_the_base_unchanged(bert_directory):
     scored = [(KOREAN[i], KOREAN[i + 1], float(i)) for i in range(4)]
     judge = Judge(base, PAIRS, scored, [(text, text) for text in KOREAN])
     scores = judge.score(base)
-    assert scores.retrieval < 1
-    assert judge.score(base, "retrieval").retrieval == 1  # the passages alone, each of them its own query
+    retrieval = judge.score(base, "retrieval").retrieval
+    english, korean = encode(base, judge.english), encode(base, judge.korean)
+    translations = found_both_ways(korean @ english.T).mean()
+    assert 0 < translations < 1
+    assert retrieval == pytest.approx((1 + translations) / 2)  # each of the passages is its own query
     assert scores.english == pytest.approx(1)
     assert -1 <= scores.spearman <= 1
     assert 0 <= scores.auc <= 1

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from koembed.corpus import kopairs
 from koembed.errors import InputError
-from koembed.metrics import auc, encode, passage_ndcg, retrieval_accuracy, spearman
+from koembed.metrics import auc, encode, passage_ndcg, reciprocal_ranks, spearman
 from koembed.metrics import cosines as pair_cosines
 from koembed.models import in_bf16
 
@@ -31,8 +31,8 @@ class Scores:
         spearman: of graded pairs, the mean over the sets of them.
         auc: of similar against different pairs.
         discrimination: mean cosine of similar less that of different pairs.
-        retrieval: share of sentences that find their paraphrase, or their translation, first of all; for the purpose
-            of retrieval the nDCG@10 of the held-out passages in its place, if there are any.
+        retrieval: mean reciprocal rank of sentences' paraphrases and of their translations, both ways, half each; for
+            the purpose of retrieval the nDCG@10 of the held-out passages in place of the paraphrases, if there are any.
         english: correlation of English similarities with the untouched base's, over pairs of all degrees.
     """
 
@@ -104,16 +104,25 @@ class Judge:
         if self.scored:
             gold = np.array([score for *_, score in self.scored])
             ranked.append(spearman(pair_cosines(model, [pair[:2] for pair in self.scored]), gold))
-        found = [retrieval_accuracy(first, second)[similar], retrieval_accuracy(korean, english)]
         if purpose == "retrieval" and self.passages:
-            found = [passage_ndcg(model, self.passages)]
+            own = passage_ndcg(model, self.passages).mean()
+        else:
+            own = found_both_ways(first @ second.T)[similar].mean()
         return Scores(
             spearman=float(np.mean(ranked)),
             auc=auc(cosines[similar], cosines[different]),
             discrimination=float(cosines[similar].mean() - cosines[different].mean()),
-            retrieval=float(np.mean([part.mean() for part in found])),
+            retrieval=float(own + found_both_ways(korean @ english.T).mean()) / 2,
             english=spearman((english @ english.T)[self.compared], self.base_english),
         )
+
+
+def found_both_ways(similarities: np.ndarray) -> np.ndarray:
+    """Reciprocal rank of each text's own partner among all, mean of both directions, [n].
+
+    A graded measure of both directions tells strengths apart that the share of nearest partners leaves to chance.
+    """
+    return (reciprocal_ranks(similarities) + reciprocal_ranks(similarities.T)) / 2
 
 
 def spread_pairs(
