@@ -105,14 +105,15 @@ class Judge:
             gold = np.array([score for *_, score in self.scored])
             ranked.append(spearman(pair_cosines(model, [pair[:2] for pair in self.scored]), gold))
         if purpose == "retrieval" and self.passages:
-            own = passage_ndcg(model, self.passages).mean()
+            found = passage_ndcg(model, self.passages)
         else:
-            own = found_both_ways(first @ second.T)[similar].mean()
+            found = found_both_ways(first @ second.T)[similar]
+        translations = found_both_ways(korean @ english.T)
         return Scores(
             spearman=float(np.mean(ranked)),
             auc=auc(cosines[similar], cosines[different]),
             discrimination=float(cosines[similar].mean() - cosines[different].mean()),
-            retrieval=float(own + found_both_ways(korean @ english.T).mean()) / 2,
+            retrieval=float(found.mean() + translations.mean()) / 2,
             english=spearman((english @ english.T)[self.compared], self.base_english),
         )
 
