@@ -124,6 +124,8 @@ def recipe(base: str, root: Path, overrides: list[str]) -> Config:
     for name, sources in config.data:
         if isinstance(sources, list):
             setattr(config.data, name, [re.sub("^data/", f"{data}/", source) for source in sources])
+    for adapter in (config.stage2, *config.stage3.adapters().values()):
+        adapter.teachers = [re.sub("^runs/minilm-ko/", f"{root / 'minilm'}/", teacher) for teacher in adapter.teachers]
     return config
 
 
