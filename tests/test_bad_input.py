@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from sentence_transformers import SentenceTransformer
@@ -64,7 +66,7 @@ def test_a_hub_set_with_a_loading_script(monkeypatch):
         raise RuntimeError("Dataset scripts are no longer supported, but found set.py")
 
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
-    monkeypatch.setattr(files, "hub_answers", lambda *_: True)
+    monkeypatch.setattr(files, "hub_has", lambda *_: True)
     with pytest.raises(InputError, match="hub data set someone/set: Dataset scripts are no longer supported"):
         list(files.rows("someone/set", ("text",)))
 
@@ -73,6 +75,33 @@ def test_a_hub_set_with_a_loading_script(monkeypatch):
 def test_a_hub_that_does_not_answer(override: str, arguments: list[str], capsys, monkeypatch, tmp_path: Path):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     assert "and the hub does not answer" in refused([*arguments, override], capsys)
+    assert_nothing_written(tmp_path / "run")
+
+
+class HubWithoutModels(BaseHTTPRequestHandler):
+    """Says of every model what the hub says of those it does not have."""
+
+    def do_GET(self) -> None:
+        self.send_response(404)
+        self.send_header("X-Error-Code", "RepoNotFound")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: what is printed is looked at."""
+
+
+@pytest.mark.parametrize("name", ["someone/a-teacher", "runs/another/checkpoints/stage3/final"])
+def test_a_teacher_that_is_nowhere_is_missed_before_anything_is_trained(
+    name: str, arguments: list[str], capsys, monkeypatch, tmp_path: Path
+):
+    with ThreadingHTTPServer(("127.0.0.1", 0), HubWithoutModels) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        learns = {"objectives": "{distillation: 1}", "teachers": f"[{name}]"}
+        overrides = [f"vocab.distill.{setting}={value}" for setting, value in learns.items()]
+        reason = "no such directory, and the hub does not answer or has none of that name"
+        assert f"model {name}: {reason}" in refused([*arguments, "vocab.initializer=distill", *overrides], capsys)
+        server.shutdown()
     assert_nothing_written(tmp_path / "run")
 
 

@@ -20,7 +20,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from koembed.errors import InputError
-from koembed.hub import cached_model, hub_answers
+from koembed.hub import cached_model, hub_has
 
 Encoder = Callable[[list[str]], NDArray[np.float32]]  # [texts] -> [n, dim], rows of length 1
 
@@ -73,12 +73,12 @@ def device() -> str | None:
 
 
 def find_model(name: str | Path) -> str:
-    """The directory of a model, or its id on the hub where that answers.
+    """The directory of a model, or its id on the hub where that has it.
 
     Raises:
-        InputError: there is no such directory, and no hub.
+        InputError: there is no such directory, and no such model on the hub or in its cache.
     """
-    return str(name) if Path(name).exists() or hub_answers(str(name), "model") else cached_model(str(name))
+    return str(name) if Path(name).exists() or hub_has(str(name), "model") else cached_model(str(name))
 
 
 def _explain(place: Path, error: Exception) -> str:

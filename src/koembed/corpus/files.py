@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from koembed.errors import InputError
-from koembed.hub import hub_answers
+from koembed.hub import hub_has
 
 FORMATS = (".txt", ".jsonl", ".tsv", ".csv", ".parquet")
 OPENERS: dict[str, Callable[..., IO[str]]] = {".xz": lzma.open, ".gz": gzip.open}
@@ -120,8 +120,9 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 def _hub_rows(name: str) -> Iterator[Row]:
     import datasets
 
-    if not hub_answers(name, "dataset"):
-        raise InputError(f"{name}: no such file, and the hub does not answer; check the network, or name a local file")
+    if not hub_has(name, "dataset"):
+        reason = "no such file, and the hub does not answer or has none of that name"
+        raise InputError(f"{name}: {reason}; check the name and the network, or name a local file")
     try:
         yield from datasets.load_dataset(name, split="train", streaming=True)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:

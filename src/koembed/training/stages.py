@@ -181,8 +181,6 @@ def trainings(config: Config, number: int) -> dict[str, Training]:
 def require_inputs(shop: Workshop, numbers: Iterable[int]) -> None:
     """Make sure that every objective of the stages has data and its teachers, before the first of them takes hours.
 
-    Whether a hub that answers has a teacher of that name shows only when it is opened.
-
     Raises:
         InputError: one has not.
     """
