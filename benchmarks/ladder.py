@@ -5,8 +5,9 @@
 Each base is one run of its recipe in ``configs/recipes``, trained on the directory's train files alone and measured on
 KorSTS dev, English STS dev and the petitions of one month that none was trained on. Beside them: character TF-IDF on
 the same petitions, and the first version's recipe for adapters (SimCSE at 3e-5 and 3e-4) with the same number of
-examples, on top of the same stage 1. A killed run continues. The last line printed is JSON; its seconds are those of
-the stages, as each has written them down, without the evaluation.
+examples, on top of the same stage 1. E5 learns from what MiniLM became, which is to come first. A killed run continues.
+The last line printed is JSON; its seconds are those of the stages, as each has written them down, without the
+evaluation.
 """
 
 from __future__ import annotations
