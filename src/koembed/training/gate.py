@@ -86,7 +86,7 @@ class Judge:
         """Encode the whole select split once and score it; the passages, which are long, for retrieval only.
 
         In bf16 where that is faster, every strength alike: 0.42 of float32's time, and off by less than the split
-        can tell apart (MiniLM: Spearman by 3e-4, AUC and discrimination by 4e-5, retrieval by 0.003).
+        can tell apart (MiniLM: Spearman by 3e-4, AUC and discrimination by 4e-5).
         """
         with in_bf16(model):
             return self._score(model, purpose)
