@@ -157,7 +157,7 @@ def an_empty_directory(model: Path) -> None:
         (cut_weights, "the file of its weights is damaged: copy it again"),
         (no_config, "name a sentence-transformers model"),
         (static_vectors, "begins with StaticEmbedding, not with a Transformer; name another model"),
-        (no_directory, "not found); name a sentence-transformers model"),
+        (no_directory, "no such directory, and the hub does not answer or has none of that name"),
         (an_empty_directory, "name a sentence-transformers model"),
     ],
 )
