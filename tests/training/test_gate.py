@@ -6,6 +6,7 @@ from sentence_transformers import SentenceTransformer
 from conftest import KOREAN, PAIRS
 from koembed.errors import InputError
 from koembed.metrics import encode
+from koembed.models import in_bf16
 from koembed.training import gate
 from koembed.training.gate import Interpolation, Judge, Scores, choose, found_both_ways, snapshot, spread_pairs
 
@@ -100,7 +101,8 @@ def test_the_judge_finds_the_base_unchanged(bert_directory):
     judge = Judge(base, PAIRS, scored, [(text, text) for text in KOREAN])
     scores = judge.score(base)
     retrieval = judge.score(base, "retrieval").retrieval
-    english, korean = encode(base, judge.english), encode(base, judge.korean)
+    with in_bf16(base):  # as the judge encodes
+        english, korean = encode(base, judge.english), encode(base, judge.korean)
     translations = found_both_ways(korean @ english.T).mean()
     assert 0 < translations < 1
     assert retrieval == pytest.approx((1 + translations) / 2)  # each of the passages is its own query
