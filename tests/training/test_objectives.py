@@ -11,6 +11,7 @@ from conftest import PAIRS
 from koembed.config import ObjectiveName, Training
 from koembed.corpus.data import Corpus
 from koembed.errors import InputError
+from koembed.metrics import encode
 from koembed.models import backbone
 from koembed.training.objectives import OBJECTIVES, Objective
 from support import LONG, PASSAGES, built, context
@@ -166,6 +167,22 @@ def test_distillation(model):
     both = np.concatenate([first, second])
     student = both @ both.T
     error = student - (student - unrelated) / (1 - unrelated)
+    apart = ~np.eye(len(both), dtype=bool)
+    expected = np.mean(np.diag(error[: len(first), len(first) :]) ** 2) + np.mean(error[apart] ** 2)
+    with torch.no_grad():
+        assert float(loss_of(objective, model)) == pytest.approx(expected, rel=1e-3)  # its arithmetic is float32
+
+
+def test_crosslingual(model):
+    """The teacher, here the model itself, grades the English sides; the student has the Korean ones to grade alike."""
+    objective = built("crosslingual", model)
+    english = {korean: english for english, korean in PAIRS}
+    first, second = (list(objective.dataset[column]) for column in ("sentence1", "sentence2"))
+    assert sorted(first) == sorted(english) and set(second) <= set(english)
+    graded = encode(model, [english[text] for text in first + second]).astype(np.float64)
+    unrelated = (graded[: len(first)] @ graded[: len(first)].T)[np.triu_indices(len(first), 1)].mean()
+    both = np.concatenate(vectors(objective, model, "sentence1", "sentence2"))
+    error = both @ both.T - (graded @ graded.T - unrelated) / (1 - unrelated)
     apart = ~np.eye(len(both), dtype=bool)
     expected = np.mean(np.diag(error[: len(first), len(first) :]) ** 2) + np.mean(error[apart] ** 2)
     with torch.no_grad():

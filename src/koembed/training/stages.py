@@ -197,7 +197,7 @@ def teachers(config: Config, number: int) -> set[str]:
     space = config.vocab.semantic_space
     found: set[str] = {space} if number == 0 and config.vocab.initializer in ("semantic", "distill") else set()
     for settings in trainings(config, number).values():
-        if "distillation" in settings.objectives:
+        if {"distillation", "crosslingual"} & settings.objectives.keys():
             found.update(settings.teachers or [space])
     return found
 

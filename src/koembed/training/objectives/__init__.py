@@ -16,6 +16,7 @@ from koembed.training.objectives.angle import angle
 from koembed.training.objectives.base import Context, Objective
 from koembed.training.objectives.cosent import cosent
 from koembed.training.objectives.cosine import cosine
+from koembed.training.objectives.crosslingual import crosslingual
 from koembed.training.objectives.distillation import distillation
 from koembed.training.objectives.healing import healing
 from koembed.training.objectives.infonce import infonce
@@ -52,6 +53,7 @@ OBJECTIVES: dict[str, tuple[Source, Callable[[Context, list[Any]], Objective]]] 
     "alignment": (BITEXT, alignment),
     "translation": (BITEXT, translation),
     "distillation": (TEXTS, distillation),
+    "crosslingual": (BITEXT, crosslingual),
     "infonce": (TRIPLETS, infonce),
     "triplet": (TRIPLETS, triplet),
     "cosine": (SCORED, cosine),

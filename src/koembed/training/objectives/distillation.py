@@ -58,9 +58,14 @@ def distillation(context: Context, texts: list[str]) -> Objective:
 
     Source: Park et al. 2019, "Relational knowledge distillation"; Tung and Mori 2019 (similarity-preserving).
     """
+    return drawn_to_teachers(context, texts, texts)
+
+
+def drawn_to_teachers(context: Context, texts: list[str], taught: list[str]) -> Objective:
+    """Pairs of texts, with the mean similarity that the teachers see in ``taught``, row by row the same in meaning."""
     if len(texts) < 2:
-        raise InputError("objective distillation compares texts, and data.texts has one; give more")
-    vectors, offset = calibrated([np.asarray(teacher(texts), np.float32) for teacher in context.teachers])
+        raise InputError("similarities of teachers are those of two texts, and the config's data has one; give more")
+    vectors, offset = calibrated([np.asarray(teacher(taught), np.float32) for teacher in context.teachers])
     partners = _partners(torch.from_numpy(vectors), torch.Generator().manual_seed(context.rng.getrandbits(32)))
     rows = np.stack([np.arange(len(texts)), partners.numpy()], 1)
     columns = {"sentence1": texts, "sentence2": [texts[row] for row in partners], "label": rows}
