@@ -34,6 +34,7 @@ from koembed.adapters.model import adapted
 from koembed.cli import keep_freed_memory, quiet_libraries
 from koembed.config import Config, load_config
 from koembed.corpus.data import load_bitext, load_passages
+from koembed.errors import InputError
 from koembed.evaluation.suites.stages import load_suite, measure
 from koembed.metrics import ndcg, relevance
 from koembed.storage import STAGE_FILE, read_json
@@ -91,6 +92,7 @@ def prepare(data: Path, folder: Path) -> None:
     everyday = [pair[:2] for pair in bitext if pair[2] not in TECHNICAL]
     technical = [pair[:2] for pair in bitext if pair[2] in TECHNICAL]
     write(folder / "bitext.tsv", ("en", "ko"), everyday + random.Random(0).sample(technical, len(everyday)))
+    write(folder / "bitext_everyday.tsv", ("en", "ko"), everyday)
     scored = [(row["sentence1"], row["sentence2"], row["score"]) for row in table(data / "sts_train.tsv.xz")]
     random.Random(0).shuffle(scored)
     translations = {korean: english for english, korean, source in bitext if source == "stsb_train"}
@@ -185,7 +187,10 @@ def main() -> None:
     keep_freed_memory()
     root, console = arguments.root, Console(highlight=False)
     prepare(Path(os.environ["KOEMBED_DATA"]), root / "data")
-    climbed = {base: climb(base, root, arguments.overrides, console) for base in arguments.bases}
+    try:
+        climbed = {base: climb(base, root, arguments.overrides, console) for base in arguments.bases}
+    except InputError as error:
+        parser.error(str(error))
     figures: dict[str, Any] = {base: found["spearman"] for base, found in climbed.items()}
     figures["intervals"] = {base: found["interval"] for base, found in climbed.items()}
     for key in ("english_retention", "discrimination", "gain", "seconds"):
