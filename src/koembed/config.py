@@ -63,7 +63,7 @@ class Data(Section):
     bitext_test: list[str] = _setting(["catalogues"], "held-out pairs that the evaluation retrieves across languages")
     pairs: list[str] = _setting(["kopairs"], "labelled pairs: kopairs, or files of triplets or scored pairs")
     balance: bool = _setting(False, "repeat the rows of smaller sources of pairs until all have as many")
-    pairs_select: list[str] = _setting([], "held-out scored pairs, that the gate ranks besides KoPairs'")
+    pairs_select: list[str] = _setting([], "held-out scored pairs; the gate ranks each file of them, besides KoPairs'")
     passages: list[str] = _setting([], "queries and their passages: files with columns query and passage")
     passages_select: list[str] = _setting([], "held-out ones, that the gate judges retrieval on")
     max_texts: Positive = _setting(40_000, "texts kept, in a seeded shuffle")

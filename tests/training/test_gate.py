@@ -98,7 +98,7 @@ def test_interpolation_is_exact_at_both_ends_and_linear_between(bert_directory):
 def test_the_judge_finds_the_base_unchanged(bert_directory):
     base = SentenceTransformer(str(bert_directory), device="cpu")
     scored = [(KOREAN[i], KOREAN[i + 1], float(i)) for i in range(4)]
-    judge = Judge(base, PAIRS, scored, [(text, text) for text in KOREAN])
+    judge = Judge(base, PAIRS, [scored], [(text, text) for text in KOREAN])
     scores = judge.score(base)
     retrieval = judge.score(base, "retrieval").retrieval
     with in_bf16(base):  # as the judge encodes
@@ -109,6 +109,18 @@ def test_the_judge_finds_the_base_unchanged(bert_directory):
     assert scores.english == pytest.approx(1)
     assert -1 <= scores.spearman <= 1
     assert 0 <= scores.auc <= 1
+
+
+def test_sets_of_scored_pairs_weigh_alike_and_are_ranked_each_for_itself(bert_directory):
+    """Pooled, two sets of different graders would be ranked by who graded."""
+    base = SentenceTransformer(str(bert_directory), device="cpu")
+    strict = [(KOREAN[i], KOREAN[i + 1], i / 5) for i in range(4)]
+    lenient = [(KOREAN[i], KOREAN[i + 2], 4 + i % 2 / 5) for i in range(4)]
+    none, one, other, both = (
+        Judge(base, PAIRS, sets, []).score(base).spearman for sets in ([], [strict], [lenient], [strict, lenient])
+    )
+    assert one != other
+    assert 3 * both == pytest.approx((2 * one - none) + (2 * other - none) + none)
 
 
 def test_of_many_translations_a_sample_is_judged(bert_directory, monkeypatch):

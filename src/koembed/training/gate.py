@@ -53,7 +53,7 @@ class Judge:
     Args:
         base: the untouched base, whose English is to be kept.
         bitext: (English, Korean); of more than 2,000 a sample is taken.
-        scored: (sentence, sentence, score), ranked besides KoPairs.
+        scored: sets of (sentence, sentence, score), each ranked for itself, besides KoPairs: graders differ in scale.
         passages: (query, passage), for retrieval.
 
     Raises:
@@ -64,7 +64,7 @@ class Judge:
         self,
         base: SentenceTransformer,
         bitext: list[tuple[str, str]],
-        scored: list[tuple[str, str, float]],
+        scored: list[list[tuple[str, str, float]]],
         passages: list[tuple[str, str]],
     ) -> None:
         if len(bitext) < 3:
@@ -101,9 +101,9 @@ class Judge:
         different = ~(similar | graded)
         scores = np.array([pair.score or 0.0 for pair in self.pairs])
         ranked = [spearman(cosines[graded], scores[graded])]
-        if self.scored:
-            gold = np.array([score for *_, score in self.scored])
-            ranked.append(spearman(pair_cosines(model, [pair[:2] for pair in self.scored]), gold))
+        for rows in self.scored:
+            gold = np.array([score for *_, score in rows])
+            ranked.append(spearman(pair_cosines(model, [row[:2] for row in rows]), gold))
         if purpose == "retrieval" and self.passages:
             found = passage_ndcg(model, self.passages)
         else:

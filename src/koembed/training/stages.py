@@ -82,7 +82,7 @@ class Workshop:
         return Judge(
             self.base,
             load_bitext(data.bitext_select, "select"),
-            [row for source in data.pairs_select for row in load_sts(source)],
+            [load_sts(source) for source in data.pairs_select],
             load_passages(data.passages_select),
         )
 
