@@ -189,6 +189,13 @@ def test_crosslingual(model):
         assert float(loss_of(objective, model)) == pytest.approx(expected, rel=1e-3)  # its arithmetic is float32
 
 
+@pytest.mark.parametrize(("name", "source"), [("distillation", "data.texts"), ("crosslingual", "data.bitext")])
+def test_one_text_has_no_similarity_to_learn(model, name, source):
+    corpus = Corpus(texts=LONG[:1], bitext=PAIRS[:1], triplets=[], scored=[], passages=[])
+    with pytest.raises(InputError, match=f"{source} has one text"):
+        built(name, model, corpus)
+
+
 def ranking(scores: np.ndarray, labels: np.ndarray) -> float:
     """CoSENT's loss of any similarity."""
     pairs = [(low, high) for low in range(6) for high in range(6) if labels[high] > labels[low]]

@@ -37,7 +37,7 @@ from koembed.storage import STAGE_FILE, read_json
 from koembed.training.engine import train
 from koembed.training.gate import Interpolation, Judge, Purpose, Scores, Verdict, choose, snapshot
 from koembed.training.mining import mined_once
-from koembed.training.objectives import Context, Objective, build, source_rows
+from koembed.training.objectives import TAUGHT, Context, Objective, build, source_rows
 from koembed.training.trainable import train_only
 from koembed.vocab.expand import Expansion, expand
 
@@ -197,7 +197,7 @@ def teachers(config: Config, number: int) -> set[str]:
     space = config.vocab.semantic_space
     found: set[str] = {space} if number == 0 and config.vocab.initializer in ("semantic", "distill") else set()
     for settings in trainings(config, number).values():
-        if {"distillation", "crosslingual"} & settings.objectives.keys():
+        if TAUGHT & settings.objectives.keys():
             found.update(settings.teachers or [space])
     return found
 

@@ -62,7 +62,9 @@ OBJECTIVES: dict[str, tuple[Source, Callable[[Context, list[Any]], Objective]]] 
     "passages": (PASSAGES, passages),
 }
 
-__all__ = ["OBJECTIVES", "Context", "Objective", "build", "source_rows"]
+TAUGHT = {"distillation", "crosslingual"}  # by the models that `teachers` names
+
+__all__ = ["OBJECTIVES", "TAUGHT", "Context", "Objective", "build", "source_rows"]
 
 
 def source_rows(name: str, corpus: Corpus) -> list[Any]:

@@ -20,4 +20,4 @@ def crosslingual(context: Context, pairs: list[tuple[str, str]]) -> Objective:
     distillation", with similarities (Park et al. 2019) in place of vectors, so that teachers of any width can teach.
     """
     english, korean = (list(side) for side in zip(*pairs, strict=True))
-    return drawn_to_teachers(context, korean, english)
+    return drawn_to_teachers(context, korean, english, "data.bitext")

@@ -58,13 +58,17 @@ def distillation(context: Context, texts: list[str]) -> Objective:
 
     Source: Park et al. 2019, "Relational knowledge distillation"; Tung and Mori 2019 (similarity-preserving).
     """
-    return drawn_to_teachers(context, texts, texts)
+    return drawn_to_teachers(context, texts, texts, "data.texts")
 
 
-def drawn_to_teachers(context: Context, texts: list[str], taught: list[str]) -> Objective:
-    """Pairs of texts, with the mean similarity that the teachers see in ``taught``, row by row the same in meaning."""
+def drawn_to_teachers(context: Context, texts: list[str], taught: list[str], source: str) -> Objective:
+    """Pairs of texts, with the mean similarity that the teachers see in ``taught``, row by row the same in meaning.
+
+    Raises:
+        InputError: there is but one text; the message names the ``source``.
+    """
     if len(texts) < 2:
-        raise InputError("similarities of teachers are those of two texts, and the config's data has one; give more")
+        raise InputError(f"{source} has one text, and teachers grade the similarity of two; name a source of more")
     vectors, offset = calibrated([np.asarray(teacher(taught), np.float32) for teacher in context.teachers])
     partners = _partners(torch.from_numpy(vectors), torch.Generator().manual_seed(context.rng.getrandbits(32)))
     rows = np.stack([np.arange(len(texts)), partners.numpy()], 1)
