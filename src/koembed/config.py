@@ -101,7 +101,9 @@ class Training(Section):
         0.0, "`cosine` takes scores this much further apart than they are, since regression draws them together"
     )
     matryoshka: list[Positive] = _setting([], "smaller dimensions that every objective is trained at too")
-    teachers: list[str] = _setting([], "of `distillation` and `crosslingual`; empty: vocab.semantic_space")
+    teachers: list[str] = _setting(
+        [], "of `distillation` and `crosslingual`; `itself` is the model before; empty: vocab.semantic_space"
+    )
     dropout: Annotated[float, Field(ge=0, lt=1)] = _setting(0.1, "dropout forced on models that have none")
     bf16: bool = _setting(True, "bf16 autocast where it is faster; weights stay float32")
     save_steps: Positive = _setting(500, "optimizer steps between resumable checkpoints")

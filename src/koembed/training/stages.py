@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,6 +42,8 @@ from koembed.training.trainable import train_only
 from koembed.vocab.expand import Expansion, expand
 
 logger = logging.getLogger(__name__)
+
+ITSELF = "itself"  # as a teacher: the model as it is before the training
 
 
 @dataclass
@@ -185,7 +187,7 @@ def require_inputs(shop: Workshop, numbers: Iterable[int]) -> None:
         InputError: one has not.
     """
     for number in numbers:
-        for name in teachers(shop.config, number) - {"usem3"}:
+        for name in teachers(shop.config, number) - {"usem3", ITSELF}:
             find_model(locate_model(name))
         for settings in trainings(shop.config, number).values():
             for name in settings.objectives:
@@ -275,7 +277,8 @@ def build_objectives(
     def as_student_reads(encoder: Encoder) -> Encoder:
         return lambda texts: encoder(as_read(model, texts, length))
 
-    teachers = [shop.teacher(name) for name in settings.teachers or [shop.config.vocab.semantic_space]]
+    names = settings.teachers or [shop.config.vocab.semantic_space]
+    teachers = [partial(teacher_vectors, model) if name == ITSELF else shop.teacher(name) for name in names]
     counts = example_counts(settings)
     rng = random.Random(f"{shop.config.seed} {label}")
     return {
