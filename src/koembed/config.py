@@ -102,8 +102,9 @@ class Training(Section):
     )
     matryoshka: list[Positive] = _setting([], "smaller dimensions that every objective is trained at too")
     teachers: list[str] = _setting(
-        [], "of `distillation` and `crosslingual`; `itself` is the model before; empty: vocab.semantic_space"
+        [], "of `distillation`; `itself` is the model before the training; empty: vocab.semantic_space"
     )
+    english_teachers: list[str] = _setting([], "of `crosslingual`, which need not know Korean; empty: teachers")
     dropout: Annotated[float, Field(ge=0, lt=1)] = _setting(0.1, "dropout forced on models that have none")
     bf16: bool = _setting(True, "bf16 autocast where it is faster; weights stay float32")
     save_steps: Positive = _setting(500, "optimizer steps between resumable checkpoints")

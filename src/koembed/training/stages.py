@@ -199,9 +199,14 @@ def teachers(config: Config, number: int) -> set[str]:
     space = config.vocab.semantic_space
     found: set[str] = {space} if number == 0 and config.vocab.initializer in ("semantic", "distill") else set()
     for settings in trainings(config, number).values():
-        if TAUGHT & settings.objectives.keys():
-            found.update(settings.teachers or [space])
+        for name in TAUGHT & settings.objectives.keys():
+            found.update(taught_by(name, settings) or [space])
     return found
+
+
+def taught_by(name: str, settings: Training) -> list[str]:
+    """The teachers that the settings name for an objective; none stand for the semantic space."""
+    return (name == "crosslingual" and settings.english_teachers) or settings.teachers
 
 
 def fit_weights(shop: Workshop, model: SentenceTransformer, settings: Weights, directory: Path) -> Verdict:
@@ -277,8 +282,11 @@ def build_objectives(
     def as_student_reads(encoder: Encoder) -> Encoder:
         return lambda texts: encoder(as_read(model, texts, length))
 
-    names = settings.teachers or [shop.config.vocab.semantic_space]
-    teachers = [partial(teacher_vectors, model) if name == ITSELF else shop.teacher(name) for name in names]
+    def teachers_of(objective: str) -> list[Encoder]:
+        names = taught_by(objective, settings) or [shop.config.vocab.semantic_space]
+        known = [partial(teacher_vectors, model) if name == ITSELF else shop.teacher(name) for name in names]
+        return list(map(as_student_reads, known))
+
     counts = example_counts(settings)
     rng = random.Random(f"{shop.config.seed} {label}")
     return {
@@ -287,7 +295,7 @@ def build_objectives(
             Context(
                 model=model,
                 teach=as_student_reads(shop.teach),
-                teachers=list(map(as_student_reads, teachers)),
+                teachers=teachers_of(name),
                 settings=settings,
                 rng=rng,
                 alone=len(counts) == 1,
