@@ -20,7 +20,7 @@ from koembed.errors import InputError
 from koembed.models import as_read, teacher_vectors
 from koembed.plan import steps
 from koembed.training.objectives.distillation import calibrated
-from koembed.training.stages import Workshop, build_objectives
+from koembed.training.stages import Workshop, build_objectives, teachers
 from support import begun_at, killed_at
 
 SMALL = [
@@ -145,6 +145,20 @@ def test_a_model_can_be_its_own_teacher(finished, tmp_path):
     expected, offset = calibrated([vectors])
     np.testing.assert_array_equal(objective.loss.vectors.numpy(), expected)
     assert objective.loss.offset == offset
+
+
+def test_crosslingual_has_teachers_of_its_own(finished, tmp_path):
+    config, _ = finished
+    shop, model = Workshop(config, Console(quiet=True)), SentenceTransformer(str(config.stage(0)), device="cpu")
+    shares = {"crosslingual": 0.5, "distillation": 0.5}
+    settings = Training(
+        objectives=shares, max_examples=32, teachers=["itself"], english_teachers=["itself", config.model.base]
+    )
+    objectives = build_objectives(shop, model, settings, "stage 1", tmp_path)
+    widths = {name: objective.loss.vectors.shape[1] for name, objective in objectives.items()}
+    assert widths == {"crosslingual": 64, "distillation": 32}
+    config = config.model_copy(update={"stage1": config.stage1.model_copy(update=dict(settings))})
+    assert teachers(config, 1) == {"itself", config.model.base}
 
 
 def test_of_a_small_share_there_is_something_to_learn(finished, tmp_path):
