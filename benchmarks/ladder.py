@@ -92,7 +92,6 @@ def prepare(data: Path, folder: Path) -> None:
     everyday = [pair[:2] for pair in bitext if pair[2] not in TECHNICAL]
     technical = [pair[:2] for pair in bitext if pair[2] in TECHNICAL]
     write(folder / "bitext.tsv", ("en", "ko"), everyday + random.Random(0).sample(technical, len(everyday)))
-    write(folder / "bitext_everyday.tsv", ("en", "ko"), everyday)
     by_source: dict[str, list[tuple[str, ...]]] = {}
     for row in table(data / "sts_train.tsv.xz"):
         by_source.setdefault(row["source"], []).append((row["sentence1"], row["sentence2"], row["score"]))
