@@ -91,6 +91,7 @@ def prepare(data: Path, folder: Path) -> None:
     bitext = [(row["en"], row["ko"], row["source"]) for row in table(data / "parallel_en_ko.tsv.xz")]
     everyday = [pair[:2] for pair in bitext if pair[2] not in TECHNICAL]
     technical = [pair[:2] for pair in bitext if pair[2] in TECHNICAL]
+    write(folder / "bitext_everyday.tsv", ("en", "ko"), everyday)
     write(folder / "bitext.tsv", ("en", "ko"), everyday + random.Random(0).sample(technical, len(everyday)))
     by_source: dict[str, list[tuple[str, ...]]] = {}
     for row in table(data / "sts_train.tsv.xz"):
@@ -133,7 +134,9 @@ def recipe(base: str, root: Path, overrides: list[str]) -> Config:
         if isinstance(sources, list):
             setattr(config.data, name, [re.sub("^data/", f"{data}/", source) for source in sources])
     for adapter in (config.stage2, *config.stage3.adapters().values()):
-        adapter.teachers = [re.sub("^runs/minilm-ko/", f"{root / 'minilm'}/", teacher) for teacher in adapter.teachers]
+        for kind in ("teachers", "english_teachers"):
+            names = [re.sub("^runs/minilm-ko/", f"{root / 'minilm'}/", name) for name in getattr(adapter, kind)]
+            setattr(adapter, kind, names)
     return config
 
 

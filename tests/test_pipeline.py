@@ -17,8 +17,9 @@ from conftest import ENGLISH, KOREAN, PAIRS
 from koembed import pipeline
 from koembed.config import Adapters, Config, Training, load_config
 from koembed.errors import InputError
-from koembed.models import as_read
+from koembed.models import as_read, teacher_vectors
 from koembed.plan import steps
+from koembed.training.objectives.distillation import calibrated
 from koembed.training.stages import Workshop, build_objectives, teachers
 from support import begun_at, killed_at
 
@@ -135,17 +136,29 @@ def test_teachers_read_as_far_as_the_student(finished, tmp_path, monkeypatch):
     assert seen == as_read(model, learned, 4) != learned
 
 
+def test_a_model_can_be_its_own_teacher(finished, tmp_path):
+    config, _ = finished
+    shop, model = Workshop(config, Console(quiet=True)), SentenceTransformer(str(config.stage(0)), device="cpu")
+    settings = Training(objectives={"distillation": 1.0}, max_examples=32, teachers=["itself"])
+    objective = build_objectives(shop, model, settings, "stage 1", tmp_path)["distillation"]
+    vectors = teacher_vectors(model, as_read(model, objective.dataset["sentence1"][:], settings.max_length))
+    expected, offset = calibrated([vectors])
+    np.testing.assert_array_equal(objective.loss.vectors.numpy(), expected)
+    assert objective.loss.offset == offset
+
+
 def test_crosslingual_has_teachers_of_its_own(finished, tmp_path):
     config, _ = finished
     shop, model = Workshop(config, Console(quiet=True)), SentenceTransformer(str(config.stage(0)), device="cpu")
     shares = {"crosslingual": 0.5, "distillation": 0.5}
-    base, other = config.model.base, str(config.stage(0))
-    settings = Training(objectives=shares, max_examples=32, teachers=[base], english_teachers=[base, other])
+    settings = Training(
+        objectives=shares, max_examples=32, teachers=["itself"], english_teachers=["itself", config.model.base]
+    )
     objectives = build_objectives(shop, model, settings, "stage 1", tmp_path)
     widths = {name: objective.loss.vectors.shape[1] for name, objective in objectives.items()}
     assert widths == {"crosslingual": 64, "distillation": 32}
     config = config.model_copy(update={"stage1": config.stage1.model_copy(update=dict(settings))})
-    assert teachers(config, 1) == {base, other}
+    assert teachers(config, 1) == {"itself", config.model.base}
 
 
 def test_of_a_small_share_there_is_something_to_learn(finished, tmp_path):

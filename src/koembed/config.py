@@ -29,6 +29,7 @@ ObjectiveName = Literal[  # a file each, below training/objectives
     "infonce",
     "triplet",
     "cosine",
+    "correlation",
     "cosent",
     "angle",
     "passages",
@@ -101,8 +102,13 @@ class Training(Section):
         0.0, "`cosine` takes scores this much further apart than they are, since regression draws them together"
     )
     matryoshka: list[Positive] = _setting([], "smaller dimensions that every objective is trained at too")
-    teachers: list[str] = _setting([], "of `distillation`; empty: vocab.semantic_space")
+    teachers: list[str] = _setting(
+        [], "of `distillation`; `itself` is the model before the training; empty: vocab.semantic_space"
+    )
     english_teachers: list[str] = _setting([], "of `crosslingual`, which need not know Korean; empty: teachers")
+    similarities: Literal["absolute", "relative"] = _setting(
+        "absolute", "learned from teachers: in value, or relative to each other (correlation), on the model's own scale"
+    )
     dropout: Annotated[float, Field(ge=0, lt=1)] = _setting(0.1, "dropout forced on models that have none")
     bf16: bool = _setting(True, "bf16 autocast where it is faster; weights stay float32")
     save_steps: Positive = _setting(500, "optimizer steps between resumable checkpoints")

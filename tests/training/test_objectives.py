@@ -157,6 +157,11 @@ def test_cosine_regression_asks_for_more_than_the_scores(model):
     assert close(spread, model, np.mean((predicted - (1.5 * scores - 0.25)) ** 2))
 
 
+def test_correlation(model):
+    objective = built("correlation", model)
+    assert close(objective, model, (1 - np.corrcoef(*cosines(objective, model))[0, 1]) / 10)
+
+
 def test_distillation(model):
     """Here the model is its own teacher, calibrated: unrelated texts at 0."""
     objective = built("distillation", model)
@@ -171,6 +176,27 @@ def test_distillation(model):
     expected = np.mean(np.diag(error[: len(first), len(first) :]) ** 2) + np.mean(error[apart] ** 2)
     with torch.no_grad():
         assert float(loss_of(objective, model)) == pytest.approx(expected, rel=1e-3)  # its arithmetic is float32
+
+
+def test_distillation_relative_to_each_other(model):
+    """Pearson's correlation of the student's similarities and the teacher's, which here is the model after its map."""
+    other = np.random.default_rng(0).normal(size=(32, 32))
+
+    def teach(texts: list[str]) -> np.ndarray:
+        return unit(encode(model, texts) @ other).astype(np.float32)
+
+    objective = built("distillation", model, settings=Training(similarities="relative"), teachers=[teach])
+    columns = [list(objective.dataset[column]) for column in ("sentence1", "sentence2")]
+    n, taught = len(columns[0]), unit(teach(columns[0] + columns[1]).astype(np.float64))
+    both = np.concatenate(vectors(objective, model, "sentence1", "sentence2"))
+    seen, graded = both @ both.T, taught @ taught.T
+    upper = np.triu_indices(2 * n, 1)
+    pearson = [
+        np.corrcoef(np.diag(seen[:n, n:]), np.diag(graded[:n, n:]))[0, 1],
+        np.corrcoef(seen[upper], graded[upper])[0, 1],
+    ]
+    with torch.no_grad():
+        assert float(loss_of(objective, model)) == pytest.approx(sum(1 - r for r in pearson) / 10, rel=1e-3)
 
 
 def test_crosslingual(model):

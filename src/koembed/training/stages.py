@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,6 +42,8 @@ from koembed.training.trainable import train_only
 from koembed.vocab.expand import Expansion, expand
 
 logger = logging.getLogger(__name__)
+
+ITSELF = "itself"  # as a teacher: the model as it is before the training
 
 
 @dataclass
@@ -185,7 +187,7 @@ def require_inputs(shop: Workshop, numbers: Iterable[int]) -> None:
         InputError: one has not.
     """
     for number in numbers:
-        for name in teachers(shop.config, number) - {"usem3"}:
+        for name in teachers(shop.config, number) - {"usem3", ITSELF}:
             find_model(locate_model(name))
         for settings in trainings(shop.config, number).values():
             for name in settings.objectives:
@@ -204,8 +206,7 @@ def teachers(config: Config, number: int) -> set[str]:
 
 def taught_by(name: str, settings: Training) -> list[str]:
     """The teachers that the settings name for an objective; none stand for the semantic space."""
-    own = settings.english_teachers if name == "crosslingual" else []
-    return own or settings.teachers
+    return (name == "crosslingual" and settings.english_teachers) or settings.teachers
 
 
 def fit_weights(shop: Workshop, model: SentenceTransformer, settings: Weights, directory: Path) -> Verdict:
@@ -283,7 +284,8 @@ def build_objectives(
 
     def teachers_of(objective: str) -> list[Encoder]:
         names = taught_by(objective, settings) or [shop.config.vocab.semantic_space]
-        return [as_student_reads(shop.teacher(name)) for name in names]
+        known = [partial(teacher_vectors, model) if name == ITSELF else shop.teacher(name) for name in names]
+        return list(map(as_student_reads, known))
 
     counts = example_counts(settings)
     rng = random.Random(f"{shop.config.seed} {label}")

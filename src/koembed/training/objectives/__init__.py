@@ -14,6 +14,7 @@ from koembed.errors import InputError
 from koembed.training.objectives.alignment import alignment
 from koembed.training.objectives.angle import angle
 from koembed.training.objectives.base import Context, Objective
+from koembed.training.objectives.correlation import correlation
 from koembed.training.objectives.cosent import cosent
 from koembed.training.objectives.cosine import cosine
 from koembed.training.objectives.crosslingual import crosslingual
@@ -57,6 +58,7 @@ OBJECTIVES: dict[str, tuple[Source, Callable[[Context, list[Any]], Objective]]] 
     "infonce": (TRIPLETS, infonce),
     "triplet": (TRIPLETS, triplet),
     "cosine": (SCORED, cosine),
+    "correlation": (SCORED, correlation),
     "cosent": (SCORED, cosent),
     "angle": (SCORED, angle),
     "passages": (PASSAGES, passages),

@@ -9,39 +9,46 @@ from torch import Tensor, nn
 
 from koembed.errors import InputError
 from koembed.training.objectives.base import Context, Objective
+from koembed.training.objectives.correlation import uncorrelated
 
 NEIGHBOURS = 64  # the second sentence is one of so many nearest
 STRANGERS = 0.25  # share of the pairs whose second sentence is any text
 
 
 class SimilarityLoss(nn.Module):
-    """``mean_i (cos(u_i, v_i) - t(u_i, v_i))^2 + mean_ij (cos(x_i, x_j) - t(x_i, x_j))^2``.
+    """``d(cos(u_i, v_i), t(u_i, v_i)) + d(cos(x_i, x_j), t(x_i, x_j))``, ``i < j``.
 
-    The first mean is over the batch's pairs, the second over all pairs of its texts, where ``t`` is the product of
-    the teachers' vectors less ``offset``: what they hold of unrelated texts becomes 0.
+    The first term is over the batch's pairs, the second over all pairs of its texts, where ``t`` is the product of
+    the teachers' vectors less ``offset``: what they hold of unrelated texts becomes 0. ``d`` is the mean squared error,
+    or ``uncorrelated``, which is 0 wherever the one is a positive multiple of the other and a constant.
 
     Args:
         model: the student.
         vectors: float32 [texts, dim], the teachers'; labels are row numbers, since vectors as labels cost memory twice.
         offset: see ``calibrated``.
+        relative: take ``uncorrelated``.
     """
 
     vectors: Tensor
 
-    def __init__(self, model: SentenceTransformer, vectors: NDArray[np.float32], offset: float) -> None:
+    def __init__(
+        self, model: SentenceTransformer, vectors: NDArray[np.float32], offset: float, relative: bool = False
+    ) -> None:
         super().__init__()
         self.model = model
         self.offset = offset
+        self.distance = uncorrelated if relative else nn.functional.mse_loss
         self.register_buffer("vectors", torch.from_numpy(vectors), persistent=False)
 
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
         """Of both columns' vectors, [batch, hidden] each; labels: int64 [batch, 2], the rows of both texts."""
         mine = nn.functional.normalize(torch.cat(embeddings).float(), dim=1)
         theirs = self.vectors[labels.T.flatten()]
-        error = mine @ mine.T - (theirs @ theirs.T - self.offset)
+        seen, taught = mine @ mine.T, theirs @ theirs.T - self.offset
         n = len(labels)
-        apart = ~torch.eye(2 * n, dtype=torch.bool, device=error.device)
-        return error[:n, n:].diagonal().square().mean() + error[apart].square().mean()
+        apart = torch.ones_like(seen, dtype=torch.bool).triu(1)
+        pairs = self.distance(seen[:n, n:].diagonal(), taught[:n, n:].diagonal())
+        return pairs + self.distance(seen[apart], taught[apart])
 
 
 def distillation(context: Context, texts: list[str]) -> Objective:
@@ -50,6 +57,9 @@ def distillation(context: Context, texts: list[str]) -> Objective:
     Requires: texts; teachers that know Korean. Use it where labels are few: the teachers grade any number of pairs, on
     the whole scale, since the second text is drawn from the neighbours of the first (rank log-uniform up to 64) or,
     one time in four, from all texts; and a batch of n pairs holds 2n (2n - 1) / 2 more of them.
+
+    Their values spread the student's cosines to where unrelated texts have 0. Where these are narrow (E5: 0.7 to 1) and
+    in a good order, ``settings.similarities: relative`` keeps that order better: it asks for correlation alone.
 
     | column    | content                   | label                                        |
     |-----------|---------------------------|----------------------------------------------|
@@ -72,8 +82,9 @@ def drawn_to_teachers(context: Context, texts: list[str], taught: list[str], sou
     vectors, offset = calibrated([np.asarray(teacher(taught), np.float32) for teacher in context.teachers])
     partners = _partners(torch.from_numpy(vectors), torch.Generator().manual_seed(context.rng.getrandbits(32)))
     rows = np.stack([np.arange(len(texts)), partners.numpy()], 1)
+    loss = SimilarityLoss(context.model, vectors, offset, context.settings.similarities == "relative")
     columns = {"sentence1": texts, "sentence2": [texts[row] for row in partners], "label": rows}
-    return Objective(Dataset.from_dict(columns), SimilarityLoss(context.model, vectors, offset))
+    return Objective(Dataset.from_dict(columns), loss)
 
 
 def calibrated(teachers: list[NDArray[np.float32]], sample: int = 2_000) -> tuple[NDArray[np.float32], float]:
