@@ -20,7 +20,7 @@ from koembed.errors import InputError
 from koembed.models import as_read, teacher_vectors
 from koembed.plan import steps
 from koembed.training.objectives.distillation import calibrated
-from koembed.training.stages import Workshop, build_objectives, teachers
+from koembed.training.stages import Workshop, build_objectives, purpose_of, teachers
 from support import begun_at, killed_at
 
 SMALL = [
@@ -87,11 +87,23 @@ def test_no_stage_loses_on_the_select_split(finished):
         for verdict in stage["gate"].values():
             by_alpha = {point["alpha"]: point for point in verdict["curve"]}
             chosen, before = by_alpha[verdict["alpha"]], by_alpha[0.0]
-            if verdict["purpose"] == "similarity":
+            if verdict["purpose"] != "retrieval":
                 assert chosen["spearman"] >= before["spearman"]
                 assert chosen["discrimination"] >= before["discrimination"]
             else:
                 assert chosen["retrieval"] >= before["retrieval"]
+
+
+def test_an_adapter_is_judged_by_what_it_is_for(finished):
+    config, _ = finished
+    judged = {
+        name: verdict["purpose"]
+        for number in (1, 2, 3)
+        for name, verdict in json.loads((config.stage(number) / "stage.json").read_text())["gate"].items()
+    }
+    general = dict.fromkeys(("weights", "bottleneck", "language"), "both")
+    assert judged == {**general, "sts": "similarity", "retrieval": "retrieval"}
+    assert purpose_of("sts", ["sts"]) == "both"  # with no adapter for retrieval beside it
 
 
 def test_results_name_every_stage_and_metric(finished):

@@ -37,6 +37,15 @@ def test_a_better_ranking_with_less_discrimination_is_not_admitted():
     assert choose(score_at, steps, english_floor=0.9, purpose="retrieval").alpha == 1
 
 
+def test_what_is_for_similarity_alone_may_cost_retrieval():
+    before, after = Scores(0.5, 0.6, 0.2, retrieval=0.9, english=1), Scores(0.6, 0.7, 0.3, retrieval=0.6, english=1)
+    scores = {0.0: before, 1.0: after}
+    assert choose(scores.get, 1, english_floor=0.9, purpose="both").alpha == 0
+    assert choose(scores.get, 1, english_floor=0.9, purpose="similarity").alpha == 1
+    qualities = [before.quality(purpose) for purpose in ("both", "similarity", "retrieval")]
+    assert qualities == pytest.approx([2 / 3, 0.55, 0.9])
+
+
 def test_english_holds_a_stage_back():
     score_at, steps = curve((0.5, 0.2, 1), (0.6, 0.3, 0.95), (0.9, 0.5, 0.5))
     assert choose(score_at, steps, english_floor=0.9).alpha == 0.5

@@ -16,7 +16,8 @@ from koembed.training.gate import Scores
 
 CHIPS = 60  # new tokens that are shown
 QUALITY = {
-    "similarity": "mean of Spearman, AUC and retrieval accuracy",
+    "both": "mean of Spearman, AUC and retrieval accuracy",
+    "similarity": "mean of Spearman and AUC",
     "retrieval": "nDCG@10 of held-out passages, or retrieval accuracy where there are none",
 }
 

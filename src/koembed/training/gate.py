@@ -18,7 +18,7 @@ from koembed.metrics import auc, encode, passage_ndcg, reciprocal_ranks, spearma
 from koembed.metrics import cosines as pair_cosines
 from koembed.models import in_bf16
 
-Purpose = Literal["similarity", "retrieval"]
+Purpose = Literal["both", "similarity", "retrieval"]
 
 MOST_TRANSLATIONS = 2_000  # that are judged by: similarities of all with all take memory by the square
 
@@ -43,8 +43,10 @@ class Scores:
     english: float
 
     def quality(self, purpose: Purpose) -> float:
-        """What the gate maximises, 0 to 1."""
-        return self.retrieval if purpose == "retrieval" else (self.spearman + self.auc + self.retrieval) / 3
+        """What the gate maximises, 0 to 1: the mean of what the purpose is measured by."""
+        similarity = (self.spearman, self.auc)
+        measured = {"both": (*similarity, self.retrieval), "similarity": similarity, "retrieval": (self.retrieval,)}
+        return float(np.mean(measured[purpose]))
 
 
 class Judge:
@@ -82,7 +84,7 @@ class Judge:
         self.compared = spread_pairs(similarities)
         self.base_english = similarities[self.compared]
 
-    def score(self, model: SentenceTransformer, purpose: Purpose = "similarity") -> Scores:
+    def score(self, model: SentenceTransformer, purpose: Purpose = "both") -> Scores:
         """Encode the whole select split once and score it; the passages, which are long, for retrieval only.
 
         In bf16 where that is faster, every strength alike: 0.42 of float32's time, and off by less than the split
@@ -166,9 +168,7 @@ class Verdict:
         return {"alpha": self.alpha, "purpose": self.purpose, "curve": curve}
 
 
-def choose(
-    score_at: Callable[[float], Scores], steps: int, english_floor: float, purpose: Purpose = "similarity"
-) -> Verdict:
+def choose(score_at: Callable[[float], Scores], steps: int, english_floor: float, purpose: Purpose = "both") -> Verdict:
     """The best of ``steps + 1`` strengths from 0 (the stage before) to 1 (all of the new one).
 
     Of the strengths that are not refused, the one of the highest quality wins, of equals the smallest.
@@ -183,12 +183,12 @@ def choose(
 def refusal(scores: Scores, before: Scores, english_floor: float, purpose: Purpose) -> str | None:
     """Why a strength is not admitted, in words, or None where it is; the stage before never breaks a rule.
 
-    English similarities must keep ``english_floor`` of the base's, or what the stage before kept if that is less. For
-    similarity, discrimination and Spearman must not fall below the stage before either.
+    English similarities must keep ``english_floor`` of the base's, or what the stage before kept if that is less. But
+    for retrieval, discrimination and Spearman must not fall below the stage before either.
     """
     floor = min(english_floor, before.english)
     kept = {f"English fell below {floor:.2f}": scores.english >= floor}
-    if purpose == "similarity":
+    if purpose != "retrieval":
         kept["discrimination fell"] = scores.discrimination >= before.discrimination
         kept["Spearman fell"] = scores.spearman >= before.spearman
     return " and ".join(loss for loss, is_kept in kept.items() if not is_kept) or None

@@ -230,7 +230,7 @@ def fit_adapter(shop: Workshop, model: SentenceTransformer, name: str, settings:
     """Add an adapter above those there are, train it alone, and let the gate choose its scale."""
     train_adapter(shop, model, name, settings, directory)
     module = cast(AdaptedTransformer, model[0])
-    purpose: Purpose = "retrieval" if name == "retrieval" else "similarity"
+    purpose = purpose_of(name, shop.config.stage3.tasks)
 
     def score_at(alpha: float) -> Scores:
         module.set_scale(name, alpha)
@@ -240,6 +240,13 @@ def fit_adapter(shop: Workshop, model: SentenceTransformer, name: str, settings:
     module.set_scale(name, verdict.alpha)
     logger.info("adapter %s kept at scale %.2f", name, verdict.alpha)
     return verdict
+
+
+def purpose_of(name: str, tasks: Iterable[str]) -> Purpose:
+    """What an adapter is judged by: a task beside `retrieval`, which finds for all of them, by similarity alone."""
+    if name == "retrieval":
+        return "retrieval"
+    return "similarity" if {name, "retrieval"} <= set(tasks) else "both"
 
 
 def train_adapter(shop: Workshop, model: SentenceTransformer, name: str, settings: Adapters, directory: Path) -> None:
