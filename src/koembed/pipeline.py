@@ -200,7 +200,8 @@ def evaluate(config: Config, console: Console, fresh: bool = False) -> dict[str,
                     known[key] = measure(model, suite)
             stages.append({**known[key], "stage": number, "name": "base" if number < 0 else NAMES[number], "id": key})
             if number >= 0:
-                stages[-1]["gain"] = gains(stages[-2], stages[-1], suite.scores(), settings.bootstrap)
+                for gain, before in (("gain", stages[-2]), ("gain_on_base", stages[0])):
+                    stages[-1][gain] = gains(before, stages[-1], suite.scores(), settings.bootstrap)
             single = {name: found for name, found in known[key].items() if name not in ("cosines", "queries")}
             logger.info("%s %s", stages[-1]["name"], json.dumps(single))
         results = {"settings": how, "stages": stages}

@@ -132,6 +132,18 @@ def test_the_verdict_says_better_worse_and_unsure(config: Config) -> None:
     assert lede.endswith("and uses 6.25 → 5.25 tokens a word.")
 
 
+def test_the_verdict_goes_by_the_paired_gain_on_the_base(config: Config) -> None:
+    """Intervals that overlap by far may still differ for sure on the same pairs."""
+    content = results(2)
+    base, last = content["stages"]
+    last["auc"] = {**base["auc"], "value": base["auc"]["value"] + 0.01}
+    last["gain_on_base"] = {"auc": {"value": 0.01, "low": 0.005, "high": 0.015}}
+    _, tree = written(config, content)
+    lede = "".join(next(p for p in tree.iter("p") if p.get("class") == "lede").itertext())
+    assert "is better in" in lede
+    assert "AUC (" in lede.split("is better in")[1].split(";")[0]
+
+
 def test_the_base_alone(config: Config) -> None:
     _, tree = written(config, results(1))
     assert "The gate" not in headings(tree)

@@ -54,7 +54,7 @@ def _listed(parts: Sequence[Markup], comma: str = ", ") -> Markup:
 
 
 def row(metric: Metric, stages: Sequence[Stage]) -> dict[str, Any]:
-    """A row of the table; a cell is marked where its interval lies wholly to one side of the base's."""
+    """A row of the table; a cell is marked where it is better or worse than the base's for sure."""
     marks = {1: "better", -1: "worse", 0: ""}
     cells = []
     for stage in stages:

@@ -37,9 +37,14 @@ class Metric:
         """What the stage gained on the one before, both on the same resampled pairs; None where it was not compared."""
         return _at(stage.get("gain", {}), self.path)
 
-    def change(self, before: Stage, after: Stage) -> int:
-        """1 or -1 where a value grew or fell so far that the intervals do not even touch, else 0."""
-        first, second = measured(self, before), measured(self, after)
+    def change(self, base: Stage, after: Stage) -> int:
+        """1 or -1 where a value is above or below the base's for sure, else 0.
+
+        Told by both on the same resampled pairs, or where these were not compared by intervals that do not even touch.
+        """
+        if gain := _at(after.get("gain_on_base", {}), self.path):
+            return sign(gain)
+        first, second = measured(self, base), measured(self, after)
         return int(second.low > first.high) - int(second.high < first.low)
 
 
