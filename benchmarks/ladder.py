@@ -134,9 +134,7 @@ def recipe(base: str, root: Path, overrides: list[str]) -> Config:
         if isinstance(sources, list):
             setattr(config.data, name, [re.sub("^data/", f"{data}/", source) for source in sources])
     for adapter in (config.stage2, *config.stage3.adapters().values()):
-        for kind in ("teachers", "english_teachers"):
-            names = [re.sub("^runs/minilm-ko/", f"{root / 'minilm'}/", name) for name in getattr(adapter, kind)]
-            setattr(adapter, kind, names)
+        adapter.teachers = [re.sub("^runs/minilm-ko/", f"{root / 'minilm'}/", teacher) for teacher in adapter.teachers]
     return config
 
 

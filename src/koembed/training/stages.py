@@ -206,7 +206,8 @@ def teachers(config: Config, number: int) -> set[str]:
 
 def taught_by(name: str, settings: Training) -> list[str]:
     """The teachers that the settings name for an objective; none stand for the semantic space."""
-    return (name == "crosslingual" and settings.english_teachers) or settings.teachers
+    own = settings.english_teachers if name == "crosslingual" else []
+    return own or settings.teachers
 
 
 def fit_weights(shop: Workshop, model: SentenceTransformer, settings: Weights, directory: Path) -> Verdict:
