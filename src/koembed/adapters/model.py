@@ -36,6 +36,7 @@ class AdapterSpec:
         form: "sequential" (after each sublayer) or "parallel" (beside it).
         invertible: also an invertible adapter on the input embeddings.
         fuses: task adapters whose outputs it weighs, in place of a bottleneck of its own.
+        layers: how many of the uppermost layers have it; None: all.
         task: True for an adapter that takes turns with the other tasks; False for one that always runs.
         scale: strength at inference, chosen by the gate; 0 leaves the model as it was without the adapter.
     """
@@ -46,6 +47,7 @@ class AdapterSpec:
     form: str = "sequential"
     invertible: bool = False
     fuses: list[str] = field(default_factory=list)
+    layers: int | None = None
     task: bool = False
     scale: float = 1.0
 
@@ -95,7 +97,7 @@ class AdaptedTransformer(Transformer):
             raise ValueError(f"adapter {spec.name} exists already")
         self._check_fused(spec)
         hidden = self.config.get_text_config().hidden_size
-        for site in self.sublayer_sites:
+        for site in self.sublayer_sites[-2 * spec.layers :] if spec.layers else self.sublayer_sites:
             adapter: nn.Module
             if spec.fuses:
                 adapter = Fusion(hidden, spec.size, spec.fuses)
@@ -143,7 +145,8 @@ class AdaptedTransformer(Transformer):
         """Let one adapter train and nothing else of this module."""
         self.requires_grad_(False)
         for site in self.sublayer_sites:
-            site.adapters[name].requires_grad_(True)
+            if name in site.adapters:
+                site.adapters[name].requires_grad_(True)
         if self.specs[name].invertible:
             self._embedding_site().adapters[name].requires_grad_(True)
 
