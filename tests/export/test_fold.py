@@ -17,7 +17,8 @@ from koembed.errors import InputError
 from koembed.export.fold import fold, folded
 
 LANGUAGE = AdapterSpec("language", 8, "identity", scale=0.5)
-STS, RETRIEVAL = (AdapterSpec(name, 8, "identity", task=True) for name in ("sts", "retrieval"))
+STS = AdapterSpec("sts", 8, "identity", task=True)
+RETRIEVAL = AdapterSpec("retrieval", 8, "identity", layers=1, task=True)
 
 
 def trained(directory, *specs: AdapterSpec) -> SentenceTransformer:

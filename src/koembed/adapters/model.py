@@ -36,7 +36,8 @@ class AdapterSpec:
         form: "sequential" (after each sublayer) or "parallel" (beside it).
         invertible: also an invertible adapter on the input embeddings.
         fuses: task adapters whose outputs it weighs, in place of a bottleneck of its own.
-        layers: how many of the uppermost layers have it; None: all.
+        layers: how many of the uppermost layers have it, at most; None: all. Nothing below them changes, and a training
+            needs no backward pass there (AdapterDrop, Rücklé et al. 2021).
         task: True for an adapter that takes turns with the other tasks; False for one that always runs.
         scale: strength at inference, chosen by the gate; 0 leaves the model as it was without the adapter.
     """
@@ -98,9 +99,12 @@ class AdaptedTransformer(Transformer):
         self._check_fused(spec)
         hidden = self.config.get_text_config().hidden_size
         for site in self.sublayer_sites[-2 * spec.layers :] if spec.layers else self.sublayer_sites:
+            fused = [task for task in spec.fuses if task in site.adapters]
+            if spec.fuses and not fused:
+                continue  # none of its tasks has a part here
             adapter: nn.Module
-            if spec.fuses:
-                adapter = Fusion(hidden, spec.size, spec.fuses)
+            if fused:
+                adapter = Fusion(hidden, spec.size, fused)
             else:
                 parallel = spec.form == "parallel"
                 adapter = Bottleneck(hidden, spec.size, spec.activation, parallel, self.biased)
