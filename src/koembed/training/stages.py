@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
+from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
@@ -57,10 +58,15 @@ class Outcome:
 
 @dataclass
 class Workshop:
-    """What the stages share: the config, the corpus, the untouched base and the judge, each loaded when first used."""
+    """What the stages share: the config, the corpus, the untouched base and the judge, each loaded when first used.
+
+    Attributes:
+        taught: vectors that teachers have given, by their name and the text.
+    """
 
     config: Config
     console: Console
+    taught: dict[str, dict[str, NDArray[np.float32]]] = field(default_factory=lambda: defaultdict(dict))
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -89,11 +95,17 @@ class Workshop:
         )
 
     def teacher(self, name: str) -> Encoder:
-        """A teacher's vectors, [texts] -> float32 [texts, dim], rows of length 1."""
+        """A teacher's vectors, [texts] -> float32 [texts, dim], rows of length 1.
+
+        Later stages, and trials of a search, ask for many of the texts again; none is encoded twice.
+        """
+        known = self.taught[name]
 
         def vectors(texts: list[str]) -> NDArray[np.float32]:
-            with self.console.status(f"encoding {len(texts):,} texts with {name}"):
-                return semantic_space(name)(texts)
+            if new := [text for text in dict.fromkeys(texts) if text not in known]:
+                with self.console.status(f"encoding {len(new):,} texts with {name}"):
+                    known.update(zip(new, semantic_space(name)(new), strict=True))
+            return np.stack([known[text] for text in texts])
 
         return vectors
 
