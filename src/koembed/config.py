@@ -160,7 +160,6 @@ class Adapters(Training):
     form: Literal["sequential", "parallel"] = _setting(
         "sequential", "sequential (after each sublayer) or parallel (beside it)"
     )
-    layers: Positive | None = _setting(None, "uppermost layers that have it, at most; null: all")
     invertible: bool = _setting(False, "also an invertible adapter on the input embeddings (MAD-X)")
     learning_rate: Rate = _setting(3e-4, "peak of the learning rate")
 

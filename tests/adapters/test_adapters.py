@@ -1,6 +1,5 @@
 import copy
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,7 +39,6 @@ FORMS = {
     "parallel": AdapterSpec("language", 8, "gelu", form="parallel"),
     "invertible": AdapterSpec("language", 8, "gelu", invertible=True),
     "both": AdapterSpec("language", 8, "identity", form="parallel", invertible=True),
-    "upper": AdapterSpec("language", 8, "gelu", layers=1),
 }
 
 
@@ -91,26 +89,6 @@ def test_a_site_changes_only_what_passes_it(model_directory, form, changed):
     model.encode(KOREAN)
     same = [torch.equal(first, second) for first, second in zip(before, seen, strict=True)]
     assert same == [site < changed for site in range(4)]
-
-
-def test_below_the_uppermost_layers_nothing_changes_and_no_gradient_is_taken(model_directory):
-    """With more layers than the model has, all have it."""
-    model = with_adapters(model_directory, FORMS["upper"], AdapterSpec("sts", 8, task=True, layers=9))
-    held = [[name in site.adapters for site in model[0].sublayer_sites] for name in ("language", "sts")]
-    assert held == [[False, False, True, True], [True] * 4]
-    model[0].set_scale("sts", 0.0)
-    model.requires_grad_(False)
-    model[0].freeze_except("language")
-    seen: list[torch.Tensor] = []
-    for sublayer in sublayers(model[0].model, 2):
-        sublayer.exit.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    for name in (None, "language"):
-        if name:
-            scramble(model, name)
-        model(model.preprocess(KOREAN))
-    before, after = seen[:4], seen[4:]
-    assert [output.requires_grad for output in after] == held[0]
-    assert [torch.equal(*both) for both in zip(before, after, strict=True)] == [True, True, False, False]
 
 
 def in_float64(adapter: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -195,16 +173,6 @@ def test_a_new_fusion_is_the_mean_of_its_tasks_and_changes_no_other(model_direct
         np.testing.assert_array_equal(model.encode(KOREAN, task=task), vectors)
 
 
-def test_a_fusion_is_where_its_tasks_are_and_weighs_those_that_are_there(bert_directory):
-    upper, all_layers = (AdapterSpec(name, 8, task=True, layers=layers) for name, layers in (("sts", 1), ("nli", None)))
-    model = with_adapters(bert_directory, upper, AdapterSpec("alone", 8, task=True, fuses=["sts"]))
-    assert ["alone" in site.adapters for site in model[0].sublayer_sites] == [False, False, True, True]
-    scramble(model, "sts")
-    np.testing.assert_array_equal(model.encode(KOREAN, task="alone"), model.encode(KOREAN, task="sts"))
-    model = with_adapters(bert_directory, upper, all_layers, AdapterSpec("both", 8, task=True, fuses=["sts", "nli"]))
-    assert [site.adapters["both"].tasks for site in model[0].sublayer_sites] == [["nli"]] * 2 + [["sts", "nli"]] * 2
-
-
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -237,7 +205,7 @@ def test_an_unknown_task_is_named(bert_directory):
 
 def everything(directory) -> SentenceTransformer:
     """A model with every form of adapter, all of them doing something."""
-    model = with_adapters(directory, FORMS["invertible"], replace(STS, layers=1), RETRIEVAL_BESIDE)
+    model = with_adapters(directory, FORMS["invertible"], STS, RETRIEVAL_BESIDE)
     model[0].add_adapter(FUSION)
     for seed, name in enumerate(("language", "sts", "retrieval", "fusion")):
         scramble(model, name, seed)

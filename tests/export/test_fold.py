@@ -17,8 +17,7 @@ from koembed.errors import InputError
 from koembed.export.fold import fold, folded
 
 LANGUAGE = AdapterSpec("language", 8, "identity", scale=0.5)
-STS = AdapterSpec("sts", 8, "identity", task=True)
-RETRIEVAL = AdapterSpec("retrieval", 8, "identity", layers=1, task=True)
+STS, RETRIEVAL = (AdapterSpec(name, 8, "identity", task=True) for name in ("sts", "retrieval"))
 
 
 def trained(directory, *specs: AdapterSpec) -> SentenceTransformer:

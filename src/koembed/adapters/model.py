@@ -36,8 +36,6 @@ class AdapterSpec:
         form: "sequential" (after each sublayer) or "parallel" (beside it).
         invertible: also an invertible adapter on the input embeddings.
         fuses: task adapters whose outputs it weighs, in place of a bottleneck of its own.
-        layers: how many of the uppermost layers have it, at most; None: all. Nothing below them changes, and a training
-            needs no backward pass there (AdapterDrop, Rücklé et al. 2021).
         task: True for an adapter that takes turns with the other tasks; False for one that always runs.
         scale: strength at inference, chosen by the gate; 0 leaves the model as it was without the adapter.
     """
@@ -48,7 +46,6 @@ class AdapterSpec:
     form: str = "sequential"
     invertible: bool = False
     fuses: list[str] = field(default_factory=list)
-    layers: int | None = None
     task: bool = False
     scale: float = 1.0
 
@@ -98,13 +95,10 @@ class AdaptedTransformer(Transformer):
             raise ValueError(f"adapter {spec.name} exists already")
         self._check_fused(spec)
         hidden = self.config.get_text_config().hidden_size
-        for site in self.sublayer_sites[-2 * spec.layers :] if spec.layers else self.sublayer_sites:
-            fused = [task for task in spec.fuses if task in site.adapters]
-            if spec.fuses and not fused:
-                continue  # none of its tasks has a part here
+        for site in self.sublayer_sites:
             adapter: nn.Module
-            if fused:
-                adapter = Fusion(hidden, spec.size, fused)
+            if spec.fuses:
+                adapter = Fusion(hidden, spec.size, spec.fuses)
             else:
                 parallel = spec.form == "parallel"
                 adapter = Bottleneck(hidden, spec.size, spec.activation, parallel, self.biased)
@@ -149,8 +143,7 @@ class AdaptedTransformer(Transformer):
         """Let one adapter train and nothing else of this module."""
         self.requires_grad_(False)
         for site in self.sublayer_sites:
-            if name in site.adapters:
-                site.adapters[name].requires_grad_(True)
+            site.adapters[name].requires_grad_(True)
         if self.specs[name].invertible:
             self._embedding_site().adapters[name].requires_grad_(True)
 

@@ -35,7 +35,7 @@ class Site(nn.Module):
     def forward(self, x: Tensor, entered: Tensor) -> Tensor:
         """The sublayer's output and its input, [..., hidden] both -> [..., hidden]"""
         for name in self.composition.active:
-            if name in self.adapters and (scale := self.composition.scale[name]):
+            if scale := self.composition.scale[name]:
                 x = x + scale * self._output(name, x, entered)
         return x
 

@@ -42,7 +42,7 @@ def folded(model: SentenceTransformer, place: Path, task: str | None = None) -> 
     network = backbone(plain)
     layers = [sublayer.exit for sublayer in sublayers(network, layer_count(network.config))]
     for layer, site in zip(layers, module.sublayer_sites, strict=True):
-        for spec in filter(lambda spec: spec.name in site.adapters, running):
+        for spec in running:
             fold(cast(nn.Linear, layer), cast(Bottleneck, site.adapters[spec.name]), spec.scale)
     return plain
 

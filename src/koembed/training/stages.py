@@ -265,7 +265,7 @@ def purpose_of(name: str, tasks: Iterable[str]) -> Purpose:
 def train_adapter(shop: Workshop, model: SentenceTransformer, name: str, settings: Adapters, directory: Path) -> None:
     """Add an adapter above those there are and train it alone; it is left at full strength."""
     module = cast(AdaptedTransformer, model[0])
-    shape = settings.model_dump(include={"size", "activation", "form", "layers", "invertible", "fuses"})
+    shape = settings.model_dump(include={"size", "activation", "form", "invertible", "fuses"})
     module.add_adapter(AdapterSpec(name, task=isinstance(settings, Task), **shape))
     model.requires_grad_(False)
     module.freeze_except(name)
