@@ -42,8 +42,9 @@ def whole_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file beside ``path``, then rename it.
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A file to write beside ``path``; it takes the name when the block ends well, and goes when it does not.
 
     Raises:
         InputError: nothing can be written there.
@@ -51,13 +52,23 @@ def write_whole(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
+        yield partial
         os.replace(partial, path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise cannot_write(path, error) from error
     finally:
         if partial.exists():
             partial.unlink()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises:
+        InputError: nothing can be written there.
+    """
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -39,6 +39,7 @@ from koembed.training.engine import train
 from koembed.training.gate import Interpolation, Judge, Purpose, Scores, Verdict, choose, snapshot
 from koembed.training.mining import mined_once
 from koembed.training.objectives import TAUGHT, Context, Objective, build, source_rows
+from koembed.training.teachers import taught_once
 from koembed.training.trainable import train_only
 from koembed.vocab.expand import Expansion, expand
 
@@ -275,11 +276,11 @@ def train_adapter(shop: Workshop, model: SentenceTransformer, name: str, setting
 
 def fit(shop: Workshop, model: SentenceTransformer, settings: Training, label: str, directory: Path) -> None:
     """Build the stage's objectives and train on their mixture."""
+    together = processes().num_processes  # steps are of as many batches, and are counted when a training continues
+    directory = directory / digest(settings.model_dump_json(), shop.config.seed, shop.corpus, together)
     objectives = build_objectives(shop, model, settings, label, directory)
     for name, objective in objectives.items():
         logger.info("%s: %s with %d examples", label, name, len(objective.dataset))
-    together = processes().num_processes  # steps are of as many batches, and are counted when a training continues
-    directory = directory / digest(settings.model_dump_json(), shop.config.seed, shop.corpus, together)
     train(model, objectives, settings, directory, label, shop.config.seed, shop.console)
 
 
@@ -291,7 +292,7 @@ def digest(*parts: Any) -> str:
 def build_objectives(
     shop: Workshop, model: SentenceTransformer, settings: Training, label: str, directory: Path
 ) -> dict[str, Objective]:
-    """Each objective with its share of ``max_examples``; mined negatives are kept in the directory.
+    """Each objective with its share of ``max_examples``; what is mined and taught is kept in the directory.
 
     The label has its part in the seed: with one seed for all, a stage would be taught the examples of the stage before.
     Teachers read a text as far as the student does: nobody is to know from its beginning what its end says.
@@ -299,13 +300,13 @@ def build_objectives(
 
     length = min(settings.max_length, model.max_seq_length or settings.max_length)
 
-    def as_student_reads(encoder: Encoder) -> Encoder:
-        return lambda texts: encoder(as_read(model, texts, length))
+    def as_student_reads(name: str, teacher: Encoder) -> Encoder:
+        return lambda texts: taught_once(name, teacher, as_read(model, texts, length), directory)
 
     def teachers_of(objective: str) -> list[Encoder]:
         names = taught_by(objective, settings) or [shop.config.vocab.semantic_space]
-        known = [partial(teacher_vectors, model) if name == ITSELF else shop.teacher(name) for name in names]
-        return list(map(as_student_reads, known))
+        encoders = [partial(teacher_vectors, model) if name == ITSELF else shop.teacher(name) for name in names]
+        return list(map(as_student_reads, names, encoders))
 
     counts = example_counts(settings)
     rng = random.Random(f"{shop.config.seed} {label}")
@@ -314,7 +315,7 @@ def build_objectives(
             name,
             Context(
                 model=model,
-                teach=as_student_reads(shop.teach),
+                teach=as_student_reads("the untouched base", shop.teach),
                 teachers=teachers_of(name),
                 settings=settings,
                 rng=rng,
