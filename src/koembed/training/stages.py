@@ -98,7 +98,8 @@ class Workshop:
     def teacher(self, name: str) -> Encoder:
         """A teacher's vectors, [texts] -> float32 [texts, dim], rows of length 1.
 
-        Later stages, and trials of a search, ask for many of the texts again; none is encoded twice.
+        Later stages and the trials of a search ask for some texts again (three in ten of mpnet's, E5's recipe); while this
+        process runs, none is encoded twice.
         """
         known = self.taught[name]
 
@@ -277,11 +278,18 @@ def train_adapter(shop: Workshop, model: SentenceTransformer, name: str, setting
 def fit(shop: Workshop, model: SentenceTransformer, settings: Training, label: str, directory: Path) -> None:
     """Build the stage's objectives and train on their mixture."""
     together = processes().num_processes  # steps are of as many batches, and are counted when a training continues
-    directory = directory / digest(settings.model_dump_json(), shop.config.seed, shop.corpus, together)
+    origin = (settings.model_dump_json(), *teacher_ids(settings), shop.config.seed, shop.corpus, together)
+    directory = directory / digest(*origin)
     objectives = build_objectives(shop, model, settings, label, directory)
     for name, objective in objectives.items():
         logger.info("%s: %s with %d examples", label, name, len(objective.dataset))
     train(model, objectives, settings, directory, label, shop.config.seed, shop.console)
+
+
+def teacher_ids(settings: Training) -> list[str]:
+    """Ids of the teachers that are stages of a run: made anew under its old name, one is another teacher."""
+    files = [Path(name) / STAGE_FILE for name in (*settings.teachers, *settings.english_teachers)]
+    return [read_json(file)["id"] for file in files if file.exists()]
 
 
 def digest(*parts: Any) -> str:
