@@ -98,8 +98,8 @@ class Workshop:
     def teacher(self, name: str) -> Encoder:
         """A teacher's vectors, [texts] -> float32 [texts, dim], rows of length 1.
 
-        Later stages and the trials of a search ask for some texts again (three in ten of mpnet's, E5's recipe); while this
-        process runs, none is encoded twice.
+        Later stages and the trials of a search ask for some texts again, three in ten of those that mpnet reads in E5's
+        recipe; while this process runs, none is encoded twice.
         """
         known = self.taught[name]
 
