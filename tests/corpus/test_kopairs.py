@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from koembed.corpus import kopairs
 from koembed.corpus.kopairs import check as kopairs_check
 from koembed.corpus.kopairs.check import (
     TEXTS,
@@ -26,6 +27,9 @@ TRIPLET = {
     "anchor": "어젯밤 늦게까지 책을 읽었다.",
     "positive": "간밤에 독서하느라 늦게 잤다.",
     "hard_negative": "어젯밤 늦게까지 책을 찾았다.",
+    "anchor_en": "I read a book until late last night.",
+    "positive_en": "I went to bed late because I was reading.",
+    "hard_negative_en": "I looked for a book until late last night.",
     "phenomenon": "lexical",
     "domain": "daily",
 }
@@ -118,6 +122,25 @@ def test_wrong_value_is_named(change: dict[str, Any], expected: str | None) -> N
         assert len(found) == 1
         assert found[0].startswith("test.jsonl test-1: ")
         assert expected in found[0]
+
+
+@pytest.mark.parametrize(
+    ("english", "expected"),
+    [
+        ("I read until 열 시.", "anchor_en is not English"),
+        ("", "anchor_en is not English"),
+        ("I read a book. ", "anchor_en begins or ends with a blank"),
+    ],
+)
+def test_a_wrong_translation_is_named(english: str, expected: str) -> None:
+    _, found = parse(jsonl(train=[TRIPLET | {"anchor_en": english}]))
+    assert found == [f"train.jsonl train-1: {expected}"]
+
+
+def test_every_training_sentence_has_its_translation() -> None:
+    korean = [text for row in (*kopairs.triplets(), *(pair[:2] for pair in kopairs.graded())) for text in row]
+    assert [text for _, text in kopairs.translations()] == korean
+    assert kopairs.translations()[1][0] == "The people upstairs thump around every night, so I couldn't sleep well."
 
 
 @pytest.mark.parametrize(

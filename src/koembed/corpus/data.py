@@ -223,6 +223,8 @@ def load_bitext(sources: list[str], split: packages.Split = "train") -> list[tup
     for source in sources:
         if source == "catalogues":
             found += packages.pairs(split)
+        elif source == "kopairs":
+            found += kopairs.translations()
         else:
             cleaned = (clean_pair(str(row["en"]), str(row["ko"])) for row in rows(source, ("en", "ko")))
             found += filter(None, cleaned)

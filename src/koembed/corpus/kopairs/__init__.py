@@ -70,6 +70,12 @@ def graded() -> list[tuple[str, str, float]]:
     return [(row["sentence1"], row["sentence2"], row["score"]) for row in read("graded")]
 
 
+def translations() -> list[tuple[str, str]]:
+    """(English, Korean) of every sentence of the training splits."""
+    rows = [*read("train"), *read("graded")]
+    return [(row[f"{field}_en"], row[field]) for row in rows for field in row if f"{field}_en" in row]
+
+
 def dataset(split: Literal["train", "select", "test"]) -> Dataset:
     """A split as sentence-transformers takes it: triplet columns for train; sentence1, sentence2, label otherwise.
 

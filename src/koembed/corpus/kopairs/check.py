@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,6 +37,8 @@ from koembed.models import Encoder
 
 Row = dict[str, Any]
 
+HANGUL = re.compile(r"[\u3131-\u318e가-힣]")
+
 _PHENOMENA = (
     "lexical syntactic speech_level voice negation numbers_dates entity roles tense_modality spacing typos synonyms "
     "abbreviations code_mixing idioms gist homonyms"
@@ -44,7 +47,7 @@ _DOMAINS = "daily news law finance medicine it education travel food sports weat
 _KINDS = "similar hard plain graded"
 ALLOWED = {"phenomenon": _PHENOMENA.split(), "domain": _DOMAINS.split(), "kind": _KINDS.split()}
 
-# The texts of a row, the first of which stands for it in template families, and its other keys.
+# The texts of a row, the first of which stands for it in template families, their translations, and its other keys.
 TEXTS = {
     "train": ["anchor", "positive", "hard_negative"],
     "graded": ["sentence1", "sentence2"],
@@ -52,10 +55,11 @@ TEXTS = {
     "test": ["sentence1", "sentence2"],
     "probes": ["base", "should_stay_close", "should_move_away"],
 }
+ENGLISH = {split: [f"{field}_en" for field in TEXTS[split]] for split in ("train", "graded")}
 _PAIR = ["id", "kind", "score", "phenomenon", "domain"]
 LABELS = {
-    "train": ["id", "phenomenon", "domain"],
-    "graded": ["id", "score", "phenomenon", "domain"],
+    "train": ["id", "phenomenon", "domain", *ENGLISH["train"]],
+    "graded": ["id", "score", "phenomenon", "domain", *ENGLISH["graded"]],
     "select": _PAIR,
     "test": _PAIR,
     "probes": ["id", "phenomenon"],
@@ -206,13 +210,19 @@ def _wrong_values(split: str, row: Row) -> Iterator[str]:
         yield f"score {score} on a {row['kind']} pair: graded pairs have a score, all others null"
     if score is not None and not 0 <= score <= 5:
         yield f"score {score} is not within 0-5"
-    shortest = 5 if split == "probes" else 8
-    for field in TEXTS[split]:
+    english = ENGLISH.get(split, [])
+    for field in (*TEXTS[split], *english):
         text = row[field]
         if not unicodedata.is_normalized("NFC", text):
             yield f"{field} is not NFC"
         if text != text.strip():
             yield f"{field} begins or ends with a blank"
+    for field in english:
+        if not row[field] or HANGUL.search(row[field]):
+            yield f"{field} is not English"
+    shortest = 5 if split == "probes" else 8
+    for field in TEXTS[split]:
+        text = row[field]
         if not shortest <= len(text) <= 120:
             yield f"{field} has {len(text)} characters, not {shortest}-120"
     if len({row[field] for field in TEXTS[split]}) < len(TEXTS[split]):
