@@ -101,5 +101,5 @@ def test_a_missing_and_a_broken_file_are_named(tmp_path):
 
 
 def test_the_gate_is_not_given_training_pairs():
-    with pytest.raises(InputError, match=r"data\.pairs_select: KoPairs' select split is judged"):
+    with pytest.raises(InputError, match=r"data\.pairs_select: kopairs are training pairs"):
         load_config(None, ["data.pairs_select=[kopairs]"])

@@ -59,7 +59,9 @@ class Data(Section):
     texts: list[str] = _setting(
         ["catalogues", "kopairs"], "Korean texts: catalogues, kopairs, files (.txt .jsonl .tsv .csv .parquet), hub ids"
     )
-    bitext: list[str] = _setting(["catalogues"], "English-Korean pairs: catalogues, or files with columns en and ko")
+    bitext: list[str] = _setting(
+        ["catalogues"], "English-Korean pairs: catalogues, kopairs, or files with columns en and ko"
+    )
     bitext_select: list[str] = _setting(["catalogues"], "held-out pairs that the gate judges English and retrieval on")
     bitext_test: list[str] = _setting(["catalogues"], "held-out pairs that the evaluation retrieves across languages")
     pairs: list[str] = _setting(["kopairs"], "labelled pairs: kopairs, or files of triplets or scored pairs")
@@ -70,11 +72,11 @@ class Data(Section):
     max_texts: Positive = _setting(40_000, "texts kept, in a seeded shuffle")
     text_column: str = _setting("text", "column that holds the text in tables and hub sets")
 
-    @field_validator("pairs_select")
+    @field_validator("pairs_select", "bitext_select", "bitext_test")
     @classmethod
     def _names_no_training_pairs(cls, sources: list[str]) -> list[str]:
         if "kopairs" in sources:
-            raise ValueError("KoPairs' select split is judged without being named, and kopairs are its training pairs")
+            raise ValueError("kopairs are training pairs; KoPairs' select and test splits are used without being named")
         return sources
 
 
@@ -109,7 +111,9 @@ class Training(Section):
     similarities: Literal["absolute", "relative"] = _setting(
         "absolute", "learned from teachers: in value, or relative to each other (correlation), on the model's own scale"
     )
-    dropout: Annotated[float, Field(ge=0, lt=1)] = _setting(0.1, "dropout forced on models that have none")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = _setting(
+        0.1, "dropout forced on models that have none, and of what an adapter of form output reads"
+    )
     bf16: bool = _setting(True, "bf16 autocast where it is faster; weights stay float32")
     save_steps: Positive = _setting(500, "optimizer steps between resumable checkpoints")
 
@@ -157,11 +161,19 @@ class Adapters(Training):
     activation: Literal["gelu", "identity"] = _setting(
         "identity", "identity or gelu, between down and up; identity folds into a plain model (`koembed export`)"
     )
-    form: Literal["sequential", "parallel"] = _setting(
-        "sequential", "sequential (after each sublayer) or parallel (beside it)"
+    form: Literal["sequential", "parallel", "output"] = _setting(
+        "sequential",
+        "sequential (after each sublayer), parallel (beside it) or output (after the last layer alone: each text is "
+        "read once, and training takes seconds)",
     )
     invertible: bool = _setting(False, "also an invertible adapter on the input embeddings (MAD-X)")
     learning_rate: Rate = _setting(3e-4, "peak of the learning rate")
+
+    @model_validator(mode="after")
+    def _output_is_linear(self) -> Adapters:
+        if self.form == "output" and (self.activation != "identity" or self.invertible):
+            raise ValueError("form output takes activation: identity and invertible: false; it is linear")
+        return self
 
 
 class Task(Adapters):
@@ -205,6 +217,8 @@ class Stage3(Section):
         for name, task in self.tasks.items():
             if missing := set(task.fuses) - earlier:
                 raise ValueError(f"task {name} fuses {', '.join(sorted(missing))}; put it after those it fuses")
+            if task.fuses and "output" in {task.form, *(self.tasks[fused].form for fused in task.fuses)}:
+                raise ValueError(f"task {name} fuses adapters at sublayers; give it and those it fuses another form")
             earlier.add(name)
         return self
 
