@@ -38,6 +38,7 @@ SMALL = [
     "stage3.tasks.sts.teachers=[usem3]",
     "stage3.tasks.retrieval.teachers=[usem3]",
     "stage3.tasks.sts.max_examples=32",
+    "stage3.tasks.sts.form=output",
     "stage3.tasks.retrieval.max_examples=32",
     "evaluation.bootstrap=20",
     "gate.steps=2",

@@ -139,9 +139,11 @@ def test_a_score_off_the_scale_is_named(tmp_path):
         load_sts(str(tmp_path / "s.tsv"))
 
 
-def test_bitext_of_a_file(tmp_path):
+def test_bitext_of_a_file_and_of_kopairs(tmp_path):
     (tmp_path / "b.tsv").write_text("en\tko\nOpen the window.\t창문을 열어 주세요.\n")
-    assert load_bitext([str(tmp_path / "b.tsv")]) == [("Open the window.", "창문을 열어 주세요.")]
+    expected = [("Open the window.", "창문을 열어 주세요.")]
+    assert load_bitext([str(tmp_path / "b.tsv")]) == expected
+    assert load_bitext(["kopairs", str(tmp_path / "b.tsv")]) == kopairs.translations() + expected
 
 
 def test_held_out_translations_have_each_sentence_once(tmp_path):

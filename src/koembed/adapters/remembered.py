@@ -21,7 +21,8 @@ from koembed.models import encoded_by_length, in_bf16
 
 LINEAR_POOLING = {"mean", "cls", "lasttoken", "weightedmean"}  # of which the weights of a text's tokens sum to 1
 
-Memory = dict[tuple[object, ...], Tensor]  # pooled vectors, float32 [hidden], by reader, text and how far it was read
+# Pooled vectors, float32 [hidden] on the CPU, by the adapters below, how far the text was read, its prompt and itself.
+Memory = dict[tuple[object, ...], Tensor]
 
 
 class Remembered(InputModule):
@@ -30,7 +31,7 @@ class Remembered(InputModule):
     Args:
         body: whose sublayer adapters are the same for all tasks.
         pooling: what follows it.
-        memory: vectors that are known already, of this body or of others; it is added to.
+        memory: of this body, what is known already; it is added to.
     """
 
     forward_kwargs: set[str] = {"task"}  # noqa: RUF012  (declared so by sentence-transformers)
@@ -63,7 +64,7 @@ class Remembered(InputModule):
         if new:
             with in_bf16(self.reader), self.body.running(self.body.below_output()):
                 vectors = encoded_by_length(self.reader, self.reader.encode, list(new.values()), prompt=prompt)
-            self.memory.update(zip(new, vectors, strict=True))
+            self.memory.update(zip(new, vectors.cpu(), strict=True))
 
     def _keys(self, texts: list[str], prompt: str | None) -> list[tuple[object, ...]]:
         scales = tuple((name, self.body.specs[name].scale) for name in self.body.below_output())
