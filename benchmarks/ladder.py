@@ -52,10 +52,7 @@ OLD_RECIPE = [  # of the first version: SimCSE alone, on adapters
     *(
         f"{adapter}.{setting}"
         for adapter, rate in OLD_ADAPTERS.items()
-        for setting in (
-            *("objectives={simcse: 1}", "form=sequential", "activation=gelu", "size=256"),
-            *(f"learning_rate={rate}", "batch_size=64", "epochs=1"),
-        )
+        for setting in ("objectives={simcse: 1}", f"learning_rate={rate}", "activation=gelu", "batch_size=64")
     ),
     "evaluation.passages=[]",  # it had no task for them
 ]
@@ -136,9 +133,8 @@ def recipe(base: str, root: Path, overrides: list[str]) -> Config:
     for name, sources in config.data:
         if isinstance(sources, list):
             setattr(config.data, name, [re.sub("^data/", f"{data}/", source) for source in sources])
-    for training in (config.stage1, config.stage2, *config.stage3.adapters().values()):
-        for names in (training.teachers, training.english_teachers):
-            names[:] = [re.sub("^runs/minilm-ko/", f"{root / 'minilm'}/", name) for name in names]
+    for adapter in (config.stage2, *config.stage3.adapters().values()):
+        adapter.teachers = [re.sub("^runs/minilm-ko/", f"{root / 'minilm'}/", teacher) for teacher in adapter.teachers]
     return config
 
 

@@ -104,17 +104,3 @@ def test_the_gate_is_not_given_training_pairs():
     for setting in ("pairs_select", "bitext_select", "bitext_test"):
         with pytest.raises(InputError, match=rf"data\.{setting}: kopairs are training pairs"):
             load_config(None, [f"data.{setting}=[kopairs]"])
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (["stage2.form=output", "stage2.activation=gelu"], "stage2: form output takes activation: identity and invert"),
-        (["stage2.form=output", "stage2.invertible=true"], "stage2: form output takes activation: identity and invert"),
-        (["stage3.tasks.both={objectives: {cosine: 1}, fuses: [sts]}", "stage3.tasks.sts.form=output"], "both fuses"),
-        (["stage3.tasks.both={objectives: {cosine: 1}, fuses: [sts], form: output}"], "task both fuses adapters at"),
-    ],
-)
-def test_an_output_adapter_is_linear_and_no_part_of_a_fusion(changes, message):
-    with pytest.raises(InputError, match=message):
-        load_config(None, changes)

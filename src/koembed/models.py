@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules.transformer import Transformer
 from tokenizers import Tokenizer
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from koembed.errors import InputError
 from koembed.hub import cached_model, hub_has
@@ -136,15 +136,7 @@ def teacher_vectors(model: SentenceTransformer, texts: list[str]) -> NDArray[np.
 def vectors_by_length(
     model: SentenceTransformer, encode: Callable[..., Any], texts: list[str], batch_size: int = 64, **options: Any
 ) -> NDArray[np.float32]:
-    """The model's vectors as ``encoded_by_length`` has them, as numpy's, rows of length 1."""
-    vectors = encoded_by_length(model, encode, texts, batch_size, **options)
-    return nn.functional.normalize(vectors, dim=1).cpu().numpy()
-
-
-def encoded_by_length(
-    model: SentenceTransformer, encode: Callable[..., Any], texts: list[str], batch_size: int = 64, **options: Any
-) -> torch.Tensor:
-    """What the model gives, float32 [texts, hidden], in batches of texts with about as many tokens.
+    """The model's vectors, float32 [texts, hidden], rows of length 1, in batches of texts with about as many tokens.
 
     sentence-transformers sorts texts by letters, which are more tokens in Korean than in English, and so pads more.
 
@@ -163,7 +155,8 @@ def encoded_by_length(
         batch = [texts[row] for row in rows]
         found.append(encode(batch, batch_size=len(rows), show_progress_bar=False, convert_to_tensor=True, **options))
         done += len(rows)
-    return torch.cat(found).float()[torch.from_numpy(np.argsort(order)).to(found[0].device)]
+    vectors = nn.functional.normalize(torch.cat(found).float(), dim=1).cpu().numpy()
+    return vectors[np.argsort(order)]
 
 
 def token_lengths(model: SentenceTransformer, texts: list[str]) -> NDArray[np.int64]:
@@ -171,7 +164,7 @@ def token_lengths(model: SentenceTransformer, texts: list[str]) -> NDArray[np.in
 
     All are 1 to a model of static vectors, which pads nothing.
     """
-    if not isinstance(model.tokenizer, PreTrainedTokenizerBase):
+    if not isinstance(model[0], Transformer):
         return np.ones(len(texts), np.int64)
     lengths: list[int] = []
     for start in range(0, len(texts), 1_000):  # what is cut off is in memory too while it is read

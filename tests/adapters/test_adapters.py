@@ -39,7 +39,6 @@ FORMS = {
     "parallel": AdapterSpec("language", 8, "gelu", form="parallel"),
     "invertible": AdapterSpec("language", 8, "gelu", invertible=True),
     "both": AdapterSpec("language", 8, "identity", form="parallel", invertible=True),
-    "output": AdapterSpec("language", 8, "identity", form="output"),
 }
 
 
@@ -126,7 +125,7 @@ def test_the_invertible_adapter_can_be_inverted(bert_directory):
     model = with_adapters(bert_directory, FORMS["invertible"])
     scramble(model, "language")
     model[0].set_scale("language", 0.75)
-    site, x = model[0]._embedding_site(), torch.randn(5, 32)
+    site, x = model[0].sites[-1], torch.randn(5, 32)
     left, right = site(x).double().chunk(2, dim=-1)
     assert not torch.equal(site(x), x)
     right = right - 0.75 * in_float64(site.adapters["language"].right, left)

@@ -19,8 +19,6 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from conftest import KOREAN
 from koembed import models
-from koembed.adapters.model import AdapterSpec, adapted
-from koembed.adapters.remembered import remembered
 from koembed.config import Training, Weights
 from koembed.errors import InputError
 from koembed.models import backbone
@@ -151,42 +149,6 @@ def test_queries_and_passages_are_trained_with_their_prompts(bert_directory, tmp
     expected = [prompt + text for prompt, column in zip(prompts, columns, strict=True) for text in column]
     ids = model.tokenizer(expected)["input_ids"]
     assert sorted(read) == sorted(model.tokenizer.batch_decode(ids, skip_special_tokens=True))
-
-
-def trained_on_top(base: Path, folder: Path, names: list[str], reads_once: bool) -> SentenceTransformer:
-    """A model whose output adapter was trained above an adapter at sublayers."""
-    model = adapted(base)
-    torch.manual_seed(0)
-    for spec in (AdapterSpec("below", 8, scale=0.5), AdapterSpec("last", 8, form="output")):
-        model[0].add_adapter(spec)
-    for site in model[0].sublayer_sites:
-        torch.nn.init.normal_(site.adapters["below"].up.weight, std=0.1)
-    model[0].freeze_except("last")
-    student = remembered(model, {}) if reads_once else model
-    objectives = {name: built(name, student) for name in names}
-    settings = Training(batch_size=3, epochs=4, learning_rate=1e-2, bf16=False)
-    train(student, objectives, settings, folder, "test", seed=0, console=Console(quiet=True))
-    return model
-
-
-@pytest.mark.parametrize("names", [["cosine", "passages"], ["distillation"], ["translation"]])
-def test_a_training_on_what_was_read_equals_one_that_reads_each_time(qwen3_directory, tmp_path, monkeypatch, names):
-    monkeypatch.setattr(engine, "longest", lambda model, dataset: torch.ones(len(dataset), dtype=torch.int64))
-    each_time, once = (trained_on_top(qwen3_directory, tmp_path / str(way), names, way) for way in (False, True))
-    np.testing.assert_allclose(once.encode(KOREAN), each_time.encode(KOREAN), atol=1e-4)
-    once[0].set_scale("last", 0.0)
-    assert np.abs(once.encode(KOREAN) - each_time.encode(KOREAN)).max() > 1e-2
-
-
-def test_a_training_on_what_was_read_moves_the_output_adapter_alone(bert_directory, tmp_path):
-    model = trained_on_top(bert_directory, tmp_path, ["cosine"], reads_once=True)
-    torch.manual_seed(0)
-    untrained = adapted(bert_directory)
-    untrained[0].add_adapter(AdapterSpec("below", 8, scale=0.5))
-    before = untrained[0].model.state_dict()
-    assert all(torch.equal(weight, before[name]) for name, weight in model[0].model.state_dict().items())
-    moved = {name.split(".")[0] for name, weight in model[0].sites.named_parameters() if weight.grad is not None}
-    assert moved <= {str(len(model[0].sites) - 1)}
 
 
 def grouped(lengths, batch_size: int) -> LengthGroupedBatchSampler:

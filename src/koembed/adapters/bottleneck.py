@@ -16,15 +16,11 @@ class Bottleneck(nn.Module):
     Args:
         parallel: read the sublayer's input rather than its output.
         bias: whether its layers have one; those of a model whose own have none do without, so as to fold into them.
-
-    Attributes:
-        dropout: of what it reads while it trains; none unless it is set.
     """
 
     def __init__(self, hidden: int, size: int, activation: str, parallel: bool = False, bias: bool = True) -> None:
         super().__init__()
         self.parallel = parallel
-        self.dropout = nn.Dropout(0.0)
         self.down = nn.Linear(hidden, size, bias)
         self.activation = ACTIVATIONS[activation]()
         self.up = nn.Linear(size, hidden, bias)
@@ -35,4 +31,4 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., hidden] -> [..., hidden]"""
-        return self.up(self.activation(self.down(self.dropout(x))))
+        return self.up(self.activation(self.down(x)))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -29,13 +27,13 @@ ROLES = ("query", "document")  # the tasks that encode_query and encode_document
 
 @dataclass
 class AdapterSpec:
-    """One adapter: the same name and shape at every site that its form has.
+    """One adapter: the same name and shape at every site.
 
     Attributes:
         name: unique within the model.
         size: bottleneck width.
         activation: "gelu" or "identity".
-        form: "sequential" (after each sublayer), "parallel" (beside it) or "output" (after the last layer alone).
+        form: "sequential" (after each sublayer) or "parallel" (beside it).
         invertible: also an invertible adapter on the input embeddings.
         fuses: task adapters whose outputs it weighs, in place of a bottleneck of its own.
         task: True for an adapter that takes turns with the other tasks; False for one that always runs.
@@ -53,7 +51,7 @@ class AdapterSpec:
 
 
 class AdaptedTransformer(Transformer):
-    """A Transformer with adapters at its sublayers and on its last states, composed in the order they were added.
+    """A Transformer with adapters at its sublayers, composed in the order they were added.
 
     ``model.encode(texts, task="retrieval")`` selects a task adapter; without ``task`` the first one runs. With
     ``encode_query`` and ``encode_document`` the one named retrieval does, if there is one.
@@ -68,8 +66,7 @@ class AdaptedTransformer(Transformer):
         self.composition = Composition()
         places = sublayers(self.model, layer_count(self.config))
         self.biased = all(place.exit.bias is not None for place in places)
-        sublayer_sites = [Site(self.composition) for _ in places]
-        self.sites = nn.ModuleList([*sublayer_sites, EmbeddingSite(self.composition), Site(self.composition)])
+        self.sites = nn.ModuleList([*(Site(self.composition) for _ in places), EmbeddingSite(self.composition)])
         for place, site in zip(places, self.sublayer_sites, strict=True):
             place.entry.register_forward_pre_hook(site.before)
             place.exit.register_forward_hook(site.after)
@@ -81,15 +78,10 @@ class AdaptedTransformer(Transformer):
     @property
     def sublayer_sites(self) -> list[Site]:
         """Attention's and feed-forward's of every layer, in order."""
-        return cast("list[Site]", list(self.sites)[:-2])
+        return cast("list[Site]", list(self.sites)[:-1])
 
     def _embedding_site(self) -> EmbeddingSite:
-        return cast(EmbeddingSite, self.sites[-2])
-
-    @property
-    def output_site(self) -> Site:
-        """The last states'."""
-        return cast(Site, self.sites[-1])
+        return cast(EmbeddingSite, self.sites[-1])
 
     def add_adapter(self, spec: AdapterSpec) -> None:
         """Add an adapter above those there are; the model computes exactly what it did before.
@@ -103,14 +95,13 @@ class AdaptedTransformer(Transformer):
             raise ValueError(f"adapter {spec.name} exists already")
         self._check_fused(spec)
         hidden = self.config.get_text_config().hidden_size
-        is_output = spec.form == "output"
-        for site in [self.output_site] if is_output else self.sublayer_sites:
+        for site in self.sublayer_sites:
             adapter: nn.Module
             if spec.fuses:
                 adapter = Fusion(hidden, spec.size, spec.fuses)
             else:
                 parallel = spec.form == "parallel"
-                adapter = Bottleneck(hidden, spec.size, spec.activation, parallel, is_output or self.biased)
+                adapter = Bottleneck(hidden, spec.size, spec.activation, parallel, self.biased)
             site.adapters[spec.name] = adapter.to(self.model.device)
         if spec.invertible:
             coupling = Coupling(hidden, spec.size, spec.activation)
@@ -143,51 +134,31 @@ class AdaptedTransformer(Transformer):
         Raises:
             InputError: there is no such task.
         """
-        self.composition.active = self.names_for(task)
-
-    def names_for(self, task: str | None) -> list[str]:
-        """The adapters that run for a task (None: the first), in order.
-
-        Raises:
-            InputError: there is no such task.
-        """
         task = task or next(iter(self.tasks), None)
         if task is not None and task not in self.tasks:
             raise InputError(f"task {task}: this model has {', '.join(self.tasks) or 'no task adapters'}")
-        return [name for name, spec in self.specs.items() if not spec.task or name == task]
-
-    def below_output(self) -> list[str]:
-        """The adapters at sublayers that are selected, in order."""
-        return [name for name in self.composition.active if self.specs[name].form != "output"]
-
-    @contextmanager
-    def running(self, names: list[str]) -> Iterator[None]:
-        """These adapters alone run within."""
-        before, self.composition.active = self.composition.active, names
-        try:
-            yield
-        finally:
-            self.composition.active = before
-
-    def called(self, task: str | None) -> list[str]:
-        """The adapters that run in a call that names a task, a role, or neither: then those that are selected."""
-        if task in ROLES and task not in self.tasks:
-            task = "retrieval" if "retrieval" in self.tasks else None
-        return self.composition.active if task is None else self.names_for(task)
+        self.composition.active = [name for name, spec in self.specs.items() if not spec.task or name == task]
 
     def freeze_except(self, name: str) -> None:
         """Let one adapter train and nothing else of this module."""
         self.requires_grad_(False)
-        for site in cast("list[Site | EmbeddingSite]", list(self.sites)):
-            if name in site.adapters:
-                site.adapters[name].requires_grad_(True)
+        for site in self.sublayer_sites:
+            site.adapters[name].requires_grad_(True)
+        if self.specs[name].invertible:
+            self._embedding_site().adapters[name].requires_grad_(True)
 
     def forward(self, features: dict[str, Any], task: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """As Transformer.forward, with ``task`` for this call only."""
-        with self.running(self.called(task)):
-            features = super().forward(features, **kwargs)
-            states = features["token_embeddings"]
-            return {**features, "token_embeddings": self.output_site(states, states)}
+        if task in ROLES and task not in self.tasks:
+            task = "retrieval" if "retrieval" in self.tasks else None
+        if task is None:
+            return super().forward(features, **kwargs)
+        before = self.composition.active
+        self.select(task)
+        try:
+            return super().forward(features, **kwargs)
+        finally:
+            self.composition.active = before
 
     def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
         """The base's own files, and beside them ``adapters/``: weights (safetensors) and their description."""

@@ -1,4 +1,4 @@
-"""Where adapters run: a site at every sublayer, one on the input embeddings and one on the last states."""
+"""Where adapters run: a site at every sublayer, and one on the input embeddings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Composition:
 
 
 class Site(nn.Module):
-    """All adapters of one sublayer, or of the last states: each adds ``scale * adapter`` to what it finds.
+    """All adapters of one sublayer of one layer: each adds ``scale * adapter`` to what the one before it left.
 
     A sequential adapter reads what it adds to, a parallel one what the sublayer read. An adapter with scale 0 is passed
     over, so its model is the model without it, bit for bit.
@@ -35,7 +35,7 @@ class Site(nn.Module):
     def forward(self, x: Tensor, entered: Tensor) -> Tensor:
         """The sublayer's output and its input, [..., hidden] both -> [..., hidden]"""
         for name in self.composition.active:
-            if name in self.adapters and (scale := self.composition.scale[name]):
+            if scale := self.composition.scale[name]:
                 x = x + scale * self._output(name, x, entered)
         return x
 

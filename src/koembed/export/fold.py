@@ -1,8 +1,7 @@
 """Adapters folded into the layers that they follow: what is left is a plain model, which opens without koembed.
 
 An adapter without an activation is linear. After a layer ``y = W x + b`` it gives ``y + s (U (D y + d) + u)``, which is
-a layer of weight ``(1 + s U D) W`` and bias ``(1 + s U D) b + s (U d + u)``: no code of its own, and no time. Those on
-the last states become a Dense module after the pooling, of one product a text.
+a layer of weight ``(1 + s U D) W`` and bias ``(1 + s U D) b + s (U d + u)``: no code of its own, and no time.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from typing import cast
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Dense
 from sentence_transformers.base.modules.transformer import Transformer
 from torch import nn
 
@@ -45,29 +43,15 @@ def folded(model: SentenceTransformer, place: Path, task: str | None = None) -> 
     layers = [sublayer.exit for sublayer in sublayers(network, layer_count(network.config))]
     for layer, site in zip(layers, module.sublayer_sites, strict=True):
         for spec in running:
-            if spec.form != "output":
-                fold(cast(nn.Linear, layer), cast(Bottleneck, site.adapters[spec.name]), spec.scale)
-    if outputs := [spec for spec in running if spec.form == "output"]:
-        plain.insert(2, as_module(module, outputs))  # after the pooling
+            fold(cast(nn.Linear, layer), cast(Bottleneck, site.adapters[spec.name]), spec.scale)
     return plain
-
-
-def as_module(module: AdaptedTransformer, outputs: list[AdapterSpec]) -> Dense:
-    """What adapters on the last states do, one after another, as a module of vectors."""
-    width = module.config.get_text_config().hidden_size
-    dense = Dense(width, width, activation_function=nn.Identity())
-    nn.init.eye_(dense.linear.weight)
-    nn.init.zeros_(cast(nn.Parameter, dense.linear.bias))
-    for spec in outputs:
-        fold(dense.linear, cast(Bottleneck, module.output_site.adapters[spec.name]), spec.scale)
-    return dense
 
 
 def _obstacle(spec: AdapterSpec) -> str | None:
     """Why an adapter is no part of the layer that it follows, in words, or None where it is."""
     found = {
         f"it has the activation {spec.activation}; train it with activation: identity": spec.activation != "identity",
-        "it runs beside its sublayer; train it with form: sequential": spec.form == "parallel",
+        "it runs beside its sublayer; train it with form: sequential": spec.form != "sequential",
         "it changes embeddings; train it with invertible: false": spec.invertible,
         "it fuses tasks; export these": bool(spec.fuses),
     }

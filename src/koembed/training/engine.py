@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +27,6 @@ from sentence_transformers.sentence_transformer.training_args import MultiDatase
 from torch import Tensor, nn
 from transformers import PrinterCallback, TrainerCallback
 
-from koembed.adapters.remembered import Remembered
 from koembed.config import Training, Weights
 from koembed.errors import InputError
 from koembed.models import backbone, default_prompt, has_bf16, token_lengths
@@ -61,8 +60,6 @@ def train(
     Args:
         directory: checkpoints are kept in it; a run that was killed continues from the newest.
     """
-    if isinstance(model[0], Remembered):  # its products are too small to be worth a cast
-        settings = settings.model_copy(update={"bf16": False})
     arguments = trainer_arguments(settings, directory, seed)
     if isinstance(settings, Weights):  # an adapter leaves the embeddings frozen
         arguments.learning_rate_mapping = embedding_rate(model, settings.embedding_learning_rate)
@@ -74,7 +71,9 @@ def train(
     checkpoint = last_checkpoint(directory)
     whole_length = model.max_seq_length
     model.max_seq_length = min(settings.max_length, whole_length or settings.max_length)
-    with computing(model, objectives, settings, arguments, console):
+    needs_dropout = any(objective.needs_dropout for objective in objectives.values())
+    attention = float32_attention(model) if arguments.bf16 and arguments.use_cpu else nullcontext()
+    with attention, dropout(model, settings.dropout if needs_dropout else 0.0):
         trainer.train(resume_from_checkpoint=checkpoint)
     # Accelerate leaves the autocast around the model's forward, which would go on in bf16. It also leaves a mark that
     # the model is prepared, and the next training of the same model would go without the autocast.
@@ -82,35 +81,6 @@ def train(
     vars(model).pop("_is_accelerate_prepared", None)  # of several processes, each model's wrapper bears the mark
     model.max_seq_length = whole_length
     model.eval()
-
-
-@contextmanager
-def computing(
-    model: SentenceTransformer,
-    objectives: dict[str, Objective],
-    settings: Training,
-    arguments: SentenceTransformerTrainingArguments,
-    console: Console,
-) -> Iterator[None]:
-    """The model as it computes while it trains; one that is remembered first reads all texts there are."""
-    if isinstance(model[0], Remembered):
-        prompts = cast("dict[str, dict[str, str]]", arguments.prompts)
-        for name, objective in objectives.items():
-            for column in text_columns(objective.dataset):
-                texts = list(objective.dataset[column])
-                with console.status(f"reading {len(texts):,} texts of {name}"):
-                    model[0].remember(texts, prompts[name][column])
-        yield
-        return
-    needs_dropout = any(objective.needs_dropout for objective in objectives.values())
-    attention = float32_attention(model) if arguments.bf16 and arguments.use_cpu else nullcontext()
-    with attention, dropout(model, settings.dropout if needs_dropout else 0.0):
-        yield
-
-
-def text_columns(dataset: Dataset) -> list[str]:
-    """The columns that go through the model."""
-    return [name for name, kind in dataset.features.items() if kind == Value("string")]
 
 
 def trainer_arguments(settings: Training, directory: Path, seed: int) -> SentenceTransformerTrainingArguments:
@@ -197,11 +167,10 @@ class Trainer(SentenceTransformerTrainer):
         """None: its examples take minutes on long data sets."""
 
     def get_batch_sampler(self, dataset: Dataset, *args: Any, **kwargs: Any) -> LengthGroupedBatchSampler:
-        """Batches of texts that the model reads as about equally long; random ones where all have been read."""
-        model = cast(SentenceTransformer, self.model)
-        has_read = isinstance(model[0], Remembered)
-        lengths = torch.ones(len(dataset), dtype=torch.int64) if has_read else longest(model, dataset)
-        return LengthGroupedBatchSampler(dataset, lengths, *args, **kwargs)
+        """Batches of texts that the model reads as about equally long."""
+        return LengthGroupedBatchSampler(
+            dataset, longest(cast(SentenceTransformer, self.model), dataset), *args, **kwargs
+        )
 
     def _trained(self) -> dict[str, Tensor]:
         """By place, not by name: the names of one parameter differ between one process and several."""
@@ -247,7 +216,7 @@ def longest(model: SentenceTransformer, dataset: Dataset) -> Tensor:
 
     Letters do not tell: of multilingual-e5-small's tokens a Korean one holds two letters, an English one four.
     """
-    columns = [list(dataset[name]) for name in text_columns(dataset)]
+    columns = [list(dataset[name]) for name, kind in dataset.features.items() if kind == Value("string")]
     return torch.from_numpy(np.max([token_lengths(model, column) for column in columns], axis=0))
 
 

@@ -18,9 +18,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from sentence_transformers import SentenceTransformer
 
-from koembed.adapters.bottleneck import Bottleneck
 from koembed.adapters.model import AdaptedTransformer, AdapterSpec, adapted
-from koembed.adapters.remembered import Memory, remembered
 from koembed.adapters.structure import sublayers
 from koembed.config import Adapters, Config, Task, Training, Weights
 from koembed.corpus.data import (
@@ -65,13 +63,11 @@ class Workshop:
 
     Attributes:
         taught: vectors that teachers have given, by their name and the text.
-        memory: what output adapters have read.
     """
 
     config: Config
     console: Console
     taught: dict[str, dict[str, NDArray[np.float32]]] = field(default_factory=lambda: defaultdict(dict))
-    memory: Memory = field(default_factory=dict)
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -247,13 +243,13 @@ def fit_weights(shop: Workshop, model: SentenceTransformer, settings: Weights, d
 
 def fit_adapter(shop: Workshop, model: SentenceTransformer, name: str, settings: Adapters, directory: Path) -> Verdict:
     """Add an adapter above those there are, train it alone, and let the gate choose its scale."""
-    student = train_adapter(shop, model, name, settings, directory)
+    train_adapter(shop, model, name, settings, directory)
     module = cast(AdaptedTransformer, model[0])
     purpose = purpose_of(name, shop.config.stage3.tasks)
 
     def score_at(alpha: float) -> Scores:
         module.set_scale(name, alpha)
-        return shop.judge.score(student, purpose)
+        return shop.judge.score(model, purpose)
 
     verdict = choose(score_at, shop.config.gate.steps, shop.config.gate.english_floor, purpose)
     module.set_scale(name, verdict.alpha)
@@ -268,28 +264,15 @@ def purpose_of(name: str, tasks: Iterable[str]) -> Purpose:
     return "similarity" if {name, "retrieval"} <= set(tasks) else "both"
 
 
-def train_adapter(
-    shop: Workshop, model: SentenceTransformer, name: str, settings: Adapters, directory: Path
-) -> SentenceTransformer:
-    """Add an adapter above those there are and train it alone; it is left at full strength.
-
-    Returns:
-        the model; of an output adapter, which leaves all below as it is, with what it has read remembered.
-    """
+def train_adapter(shop: Workshop, model: SentenceTransformer, name: str, settings: Adapters, directory: Path) -> None:
+    """Add an adapter above those there are and train it alone; it is left at full strength."""
     module = cast(AdaptedTransformer, model[0])
     shape = settings.model_dump(include={"size", "activation", "form", "invertible", "fuses"})
     module.add_adapter(AdapterSpec(name, task=isinstance(settings, Task), **shape))
     model.requires_grad_(False)
     module.freeze_except(name)
-    student = model
-    if settings.form == "output":
-        cast(Bottleneck, module.output_site.adapters[name]).dropout.p = settings.dropout
-        if not any(spec.task and spec.form != "output" for spec in module.specs.values()):
-            student = remembered(model, shop.memory)
     label = "stage 2" if name == "bottleneck" else f"stage 3 {name}"
-    fit(shop, student, settings, label, directory / name)
-    model.eval()
-    return student
+    fit(shop, model, settings, label, directory / name)
 
 
 def fit(shop: Workshop, model: SentenceTransformer, settings: Training, label: str, directory: Path) -> None:
