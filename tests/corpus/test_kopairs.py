@@ -42,6 +42,17 @@ PAIR = {
     "phenomenon": "lexical",
     "domain": "weather",
 }
+GRADED = {
+    "id": "graded-1",
+    "sentence1": "비가 그치자 무지개가 떴다.",
+    "sentence2": "비가 그치고 무지개가 두 개 떴다.",
+    "sentence1_en": "A rainbow came out when the rain stopped.",
+    "sentence2_en": "The rain stopped and two rainbows came out.",
+    "score": 3.25,
+    "grades": [3.5, 3.0],
+    "phenomenon": "numbers_dates",
+    "domain": "weather",
+}
 PROBE = {
     "id": "probe-1",
     "phenomenon": "negation",
@@ -81,12 +92,18 @@ def printed(report: Report, as_json: bool = False) -> tuple[list[str], bool]:
 
 def test_sound_rows_pass() -> None:
     rows, found = parse(
-        jsonl(train=[TRIPLET], select=[PAIR], test=[PAIR | {"id": "t", "score": 3, "kind": "graded"}], probes=[PROBE])
+        jsonl(
+            train=[TRIPLET],
+            graded=[GRADED],
+            select=[PAIR],
+            test=[PAIR | {"id": "t", "score": 3, "kind": "graded"}],
+            probes=[PROBE],
+        )
     )
     assert found == []
     assert {split: len(there) for split, there in rows.items()} == {
         "train": 1,
-        "graded": 0,
+        "graded": 1,
         "select": 1,
         "test": 1,
         "probes": 1,
@@ -135,6 +152,26 @@ def test_wrong_value_is_named(change: dict[str, Any], expected: str | None) -> N
 def test_a_wrong_translation_is_named(english: str, expected: str) -> None:
     _, found = parse(jsonl(train=[TRIPLET | {"anchor_en": english}]))
     assert found == [f"train.jsonl train-1: {expected}"]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"score": 3.5}, "score 3.5 is not the mean of the grades [3.5, 3.0]"),
+        ({"grades": [3.25]}, "grades [3.25] are not two of 0-5 in halves"),
+        ({"grades": [3.25, 3.25]}, "grades [3.25, 3.25] are not two of 0-5 in halves"),
+        ({"grades": ["3.5", 3.0]}, "grades ['3.5', 3.0] are not two of 0-5 in halves"),
+    ],
+)
+def test_a_wrong_grade_is_named(change: dict[str, Any], expected: str) -> None:
+    _, found = parse(jsonl(graded=[GRADED | change]))
+    assert found == [f"graded.jsonl graded-1: {expected}"]
+
+
+def test_grades_are_a_list() -> None:
+    rows, found = parse(jsonl(graded=[GRADED | {"grades": 3.25}]))
+    assert rows["graded"] == []
+    assert found == ["graded.jsonl line 1: graded-1 has the wrong type of grades"]
 
 
 def test_every_training_sentence_has_its_translation() -> None:

@@ -32,7 +32,7 @@ from koembed.corpus.kopairs.repetition import (
     template_family,
 )
 from koembed.corpus.spaces import semantic_space
-from koembed.metrics import auc
+from koembed.metrics import auc, spearman
 from koembed.models import Encoder
 
 Row = dict[str, Any]
@@ -59,11 +59,13 @@ ENGLISH = {split: [f"{field}_en" for field in TEXTS[split]] for split in ("train
 _PAIR = ["id", "kind", "score", "phenomenon", "domain"]
 LABELS = {
     "train": ["id", "phenomenon", "domain", *ENGLISH["train"]],
-    "graded": ["id", "score", "phenomenon", "domain", *ENGLISH["graded"]],
+    "graded": ["id", "score", "grades", "phenomenon", "domain", *ENGLISH["graded"]],
     "select": _PAIR,
     "test": _PAIR,
     "probes": ["id", "phenomenon"],
 }
+TYPES = {"score": (int, float, type(None)), "grades": (list,)}  # of values; all others are strings
+GRADES = tuple(half / 2 for half in range(11))  # that an annotator may give
 
 
 @dataclass(frozen=True)
@@ -194,9 +196,7 @@ def _misshapen(split: str, row: Any) -> str:
         return "not an object"
     if set(row) != keys:
         return f"{row.get('id')} has missing keys {sorted(keys - set(row))}, unknown keys {sorted(set(row) - keys)}"
-    wrong = [key for key in row if key != "score" and not isinstance(row[key], str)]
-    if type(row.get("score")) not in (int, float, type(None)):
-        wrong.append("score")
+    wrong = [key for key, value in row.items() if type(value) not in TYPES.get(key, (str,))]
     return f"{row['id']} has the wrong type of {', '.join(wrong)}" if wrong else ""
 
 
@@ -210,6 +210,12 @@ def _wrong_values(split: str, row: Row) -> Iterator[str]:
         yield f"score {score} on a {row['kind']} pair: graded pairs have a score, all others null"
     if score is not None and not 0 <= score <= 5:
         yield f"score {score} is not within 0-5"
+    if "grades" in row:
+        grades = row["grades"]
+        if len(grades) != 2 or not all(grade in GRADES for grade in grades):
+            yield f"grades {grades} are not two of 0-5 in halves"
+        elif score != sum(grades) / 2:
+            yield f"score {score} is not the mean of the grades {grades}"
     english = ENGLISH.get(split, [])
     for field in (*TEXTS[split], *english):
         text = row[field]
@@ -266,6 +272,13 @@ def tables(report: Report) -> list[Table]:
         counts = {split: report.count(split, key) for split in splits}
         lines = ([value, *(counts[split][value] for split in splits)] for value in values)
         draw(f"Rows by {key}", [key, *splits], lines)
+    if report.rows["graded"]:
+        first, second = np.array([row["grades"] for row in report.rows["graded"]]).T
+        apart = np.abs(first - second)
+        shares = [f"{np.mean(apart <= most):.1%}" for most in (0, 0.5, 1)]
+        head = ["rows", "Spearman", "mean difference", "equal", "within 0.5", "within 1"]
+        row = [len(apart), f"{spearman(first, second):.3f}", f"{apart.mean():.2f}", *shares]
+        draw("The two grades of a row of graded", head, [row])
     spaces = {"character n-gram TF-IDF": report.tfidf, "USE multilingual": report.use}
     kinds = [(split, kind) for split in ("select", "test") for kind in ("hard", "plain")]
     aucs = ([space, *(f"{found[split][kind]:.3f}" for split, kind in kinds)] for space, found in spaces.items())
