@@ -69,7 +69,7 @@ class Data(Section):
     pairs_select: list[str] = _setting([], "held-out scored pairs; the gate ranks each file of them, besides KoPairs'")
     passages: list[str] = _setting([], "queries and their passages: files with columns query and passage")
     passages_select: list[str] = _setting([], "held-out ones, that the gate judges retrieval on")
-    max_texts: Positive = _setting(40_000, "texts kept, in a seeded shuffle")
+    max_texts: Positive = _setting(50_000, "texts kept, in a seeded shuffle")
     text_column: str = _setting("text", "column that holds the text in tables and hub sets")
 
     @field_validator("pairs_select", "bitext_select", "bitext_test")
@@ -249,8 +249,8 @@ class Config(Section):
     )
     stage2: Adapters = Adapters(
         objectives={"cosine": 0.6, "distillation": 0.25, "translation": 0.15},
-        max_examples=4_000,
-        epochs=3,
+        max_examples=12_000,
+        learning_rate=5e-4,
         spread=0.2,
         batch_size=32,
         teachers=[E5],
