@@ -182,7 +182,12 @@ class Stage3(Section):
     )
     tasks: dict[str, Task] = {
         "sts": Task(
-            objectives={"cosine": 0.5, "distillation": 0.5}, max_examples=4_000, epochs=2, batch_size=32, teachers=[E5]
+            objectives={"cosine": 0.5, "distillation": 0.5},
+            max_examples=4_000,
+            epochs=2,
+            spread=0.2,
+            batch_size=32,
+            teachers=[E5],
         ),
         "retrieval": Task(
             objectives={"distillation": 0.5, "span": 0.2, "translation": 0.3}, max_examples=6_000, teachers=[E5]
