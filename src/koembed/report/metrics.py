@@ -57,7 +57,7 @@ def _at(place: Any, path: Iterable[str]) -> Interval | None:
 SPEARMAN = Metric(
     ("spearman",),
     "Spearman on KoPairs",
-    "rank correlation of the cosines with people’s scores: 1 is the same order, 0 no relation",
+    "rank correlation of the cosines with the pairs’ scores: 1 is the same order, 0 no relation",
     reference=0.0,
 )
 DISCRIMINATION = Metric(
