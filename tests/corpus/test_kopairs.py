@@ -168,6 +168,20 @@ def test_a_wrong_grade_is_named(change: dict[str, Any], expected: str) -> None:
     assert found == [f"graded.jsonl graded-1: {expected}"]
 
 
+def test_the_report_compares_the_two_grades() -> None:
+    other = {
+        "id": "graded-2",
+        "sentence1": "창문을 활짝 열었다.",
+        "sentence2": "현관문을 잠갔다.",
+        "score": 1,
+        "grades": [1, 1],
+    }
+    lines, _ = printed(check(jsonl(graded=[GRADED, GRADED | other]), first_letter))
+    (title,) = [number for number, line in enumerate(lines) if "The two grades" in line]
+    cells = [cell.strip() for cell in lines[title + 4].strip("| ").split("|")]
+    assert cells == ["2", "1.000", "0.25", "50.0%", "100.0%", "100.0%"]
+
+
 def test_grades_are_a_list() -> None:
     rows, found = parse(jsonl(graded=[GRADED | {"grades": 3.25}]))
     assert rows["graded"] == []
