@@ -47,6 +47,7 @@ MACHINE_TRANSLATED = {"docs_dotnet", "docs_powershell"}
 TECHNICAL = {"python", "powershell", "react", "tldr", "fastapi"}
 MONTHS = {"test": {"2019-07"}, "select": {"2019-04"}, "train": {"2017-08", "2019-05", "2019-06"}}
 SELECT = 500  # of each source of scored train pairs, held out for the gate, which ranks each
+SELECT_PASSAGES = 250  # of 453: the gate reads them at every strength, and they are long
 OLD_ADAPTERS = {"stage2": "3e-5", "stage3.language": "3e-4", "stage3.tasks.sts": "3e-4"}  # and their learning rates
 OLD_RECIPE = [  # of the first version: SimCSE alone, on adapters
     *(
@@ -83,6 +84,7 @@ def prepare(data: Path, folder: Path) -> None:
     petitions = list(table(data / "title_body.tsv.xz"))
     for split, months in MONTHS.items():
         rows = [(row["title"], row["body"]) for row in petitions if row["month"] in months]
+        rows = random.Random(0).sample(rows, SELECT_PASSAGES) if split == "select" else rows
         write(folder / f"passages_{split}.tsv", ("query", "passage"), rows)
     trained = [row for row in table(data / "text_ko.tsv.xz") if row["domain"] not in MACHINE_TRANSLATED]
     held_out = letters(" ".join(row["body"] for row in petitions if row["month"] not in MONTHS["train"]))
@@ -133,8 +135,9 @@ def recipe(base: str, root: Path, overrides: list[str]) -> Config:
     for name, sources in config.data:
         if isinstance(sources, list):
             setattr(config.data, name, [re.sub("^data/", f"{data}/", source) for source in sources])
-    for adapter in (config.stage2, *config.stage3.adapters().values()):
-        adapter.teachers = [re.sub("^runs/minilm-ko/", f"{root / 'minilm'}/", teacher) for teacher in adapter.teachers]
+    for training in (config.stage1, config.stage2, *config.stage3.adapters().values()):
+        for names in (training.teachers, training.english_teachers):
+            names[:] = [re.sub("^runs/minilm-ko/", f"{root / 'minilm'}/", name) for name in names]
     return config
 
 
