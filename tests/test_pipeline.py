@@ -414,7 +414,7 @@ def test_a_stage_is_exported_once_for_each_task(bert_directory, tmp_path, capsys
         measured = {"sts": similarity, "retrieval": passages}
         assert [line for line in (similarity, passages) if not line.endswith("|  |")] == [measured[task]]
         assert f"another of its task adapters was measured, not `{task}`" in card
-        assert "- labelled pairs: KoPairs" in card
+        assert "- sentences, their labels and translations: KoPairs" in card
     pipeline.make_stages(config, Console(quiet=True), 3, 3, fresh=True)
     card = (pipeline.export(config, Console(quiet=True), 3)[0] / "README.md").read_text(encoding="utf-8")
     assert "## Measured" not in card  # results.json has the stage 3 of before

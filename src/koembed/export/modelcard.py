@@ -66,7 +66,7 @@ def _credits(config: Config) -> Iterator[str]:
     if config.vocab.words and config.vocab.word_list == "wordfreq":
         lines.append("- words of the vocabulary: [wordfreq](https://github.com/rspeer/wordfreq), CC BY-SA 4.0")
     if "kopairs" in [*config.data.pairs, *config.data.texts, *config.data.bitext]:
-        lines.append("- labelled pairs: KoPairs, the authors of koembed, CC BY 4.0")
+        lines.append("- sentences, their labels and translations: KoPairs, the authors of koembed, CC BY 4.0")
     if lines:
         yield from ("", "## Credits", "", *lines)
 
